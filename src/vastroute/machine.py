@@ -1,0 +1,411 @@
+"""The loop that every call to a server is: ask, wait, ask again, until there is an answer or a reason to stop.
+
+`AskMachine` knows states, time, counts and limits. What is asked and what an answer means is its subclass's: a
+`vastroute.RouteCall` asks for a worker, a look-up for a list. It does nothing by itself: a driver asks it for the
+`next_action`, does that, and reports what came of it.
+
+The rules of driving
+    Exactly one action is pending. `next_action`, asked twice with the same ``now``, gives equal answers. A report that
+    does not fit the pending action raises `LocalProtocolError` and changes nothing. Time alone turns a wait into an
+    ask, and anything unfinished into giving up at the deadline. An answer that comes late still counts, if it is
+    reported before the driver asks again. A machine serves one call and is thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
+from .codec import excerpt
+from .errors import (
+    Advice,
+    CallFailed,
+    Cancelled,
+    ConnectionFailed,
+    FailureKind,
+    InvalidValue,
+    LimitReached,
+    LocalProtocolError,
+    Outcome,
+    Phase,
+    UnexpectedAnswer,
+)
+from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
+from .policy import Limits, RetryPolicy
+from .record import Counts, EntryKind, Record, Row
+from .state import ASK_TABLE, AskInput, AskState, advance
+
+if TYPE_CHECKING:
+    from .http1 import Event
+
+T = TypeVar("T")
+
+FAILURE_ADVICE: Mapping[FailureKind, Advice] = {
+    FailureKind.NAME: Advice.ASK_AGAIN,
+    FailureKind.REFUSED: Advice.ASK_AGAIN,
+    FailureKind.UNREACHABLE: Advice.ASK_AGAIN,
+    FailureKind.TLS: Advice.CHECK_ANSWER,
+    FailureKind.PROXY: Advice.CHECK_INPUT,
+    FailureKind.GUARD: Advice.ALLOW,
+    FailureKind.TIMEOUT: Advice.ASK_AGAIN,
+    FailureKind.RESET: Advice.ASK_AGAIN,
+    FailureKind.EOF: Advice.ASK_AGAIN,
+    FailureKind.GARBAGE: Advice.ASK_AGAIN,
+    FailureKind.TOO_LARGE: Advice.CHECK_ANSWER,
+    FailureKind.OTHER: Advice.ASK_AGAIN,
+}
+"""What may be done about a broken exchange with the engine; only what may pass by itself is tried again."""
+
+_STALE = frozenset({FailureKind.EOF, FailureKind.RESET})
+_AT_ONCE = WaitUntil(at=-math.inf, why=Why.START)
+
+
+class AskMachine(Generic[T]):
+    """One question to one server. See the module's text for the rules of driving.
+
+    `rng` draws from [0, 1) and spreads the pauses; `deadline` is in monotonic seconds, on the clock whose readings are
+    passed as ``now``.
+    """
+
+    _phase: ClassVar[Phase] = Phase.LOOKUP
+
+    def __init__(
+        self, *, policy: RetryPolicy, limits: Limits, key: Secret | None, rng: Callable[[], float], deadline: float
+    ) -> None:
+        if deadline != deadline or deadline == -math.inf:
+            raise InvalidValue("deadline must be monotonic seconds on the clock that `now` is read from")
+        self._policy = policy
+        self._limits = limits
+        self._key = key
+        self._rng = rng
+        self._deadline = deadline
+        self._state = AskState.WAITING
+        self._action: Send | Receive | WaitUntil | Done[T] | GiveUp = _AT_ONCE
+        self._asks = self._polls = self._retries = self._repeats = 0
+        self._seconds_waited = 0.0
+        self._outcome = Outcome.NOT_SENT
+        self._fresh = False
+        self._repeating = False
+        self._head: ResponseHead | None = None
+        self._body = bytearray()
+        self._log: list[Row] = []
+
+    # What a driver calls
+
+    def next_action(self, *, now: float) -> Send | Receive | WaitUntil | Done[T] | GiveUp:
+        """What to do next. Equal answers for equal ``now``; `Done` and `GiveUp` stay for ever."""
+        state = self._state
+        if state is AskState.WAITING:
+            if now >= self._deadline:
+                self._stop_for_limit("total", now)
+            elif now >= self._action.at:  # type: ignore[union-attr]  # in this state the action is a WaitUntil
+                self._ask(now)
+        elif (state is AskState.ASKING or state is AskState.READING) and now >= self._deadline:
+            self._stop_for_limit("total", now)
+        return self._action
+
+    def receive(self, response: HttpResponse, *, now: float) -> None:
+        """The whole answer to the pending `Send`, as an HTTP library gives it."""
+        self._take(AskInput.HEAD)
+        if len(response.body) > self._limits.max_body:
+            self._too_large(ResponseHead(status=response.status, headers=response.headers), response.body, now)
+        else:
+            self._answer(response, now)
+
+    def head(self, head: ResponseHead, *, now: float) -> None:
+        """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
+        self._take(AskInput.HEAD)
+        self._head = head
+        self._body = bytearray()
+        send = self._action
+        assert isinstance(send, Send)
+        self._action = Receive(deadline=send.deadline, attempt=send.attempt, phase=send.phase)
+
+    def chunk(self, data: bytes, *, now: float) -> None:
+        """A piece of the answer's body. Too much of it ends the exchange: then the next action is no `Receive`."""
+        self._take(AskInput.CHUNK)
+        self._body += data
+        if len(self._body) > self._limits.max_body:
+            assert self._head is not None
+            self._too_large(self._head, bytes(self._body), now)
+
+    def end(self, *, now: float) -> None:
+        """The answer is complete."""
+        if self._state is not AskState.READING:
+            self._take(AskInput.ACCEPT)  # refuses, with the words of the table
+        assert self._head is not None
+        self._answer(HttpResponse(status=self._head.status, headers=self._head.headers, body=bytes(self._body)), now)
+
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
+        """What `vastroute.Http1Connection.receive` gave; True while more of this answer is wanted.
+
+        `reused` as for `failed`. When it turns False with the connection's exchange not at its end, the connection is
+        of no more use.
+        """
+        for event in events:
+            if type(event) is bytes:
+                self.chunk(event, now=now)
+            elif type(event) is ResponseHead:
+                self.head(event, now=now)
+            elif (broken := getattr(event, "kind", None)) is None:
+                self.end(now=now)
+            else:
+                self.failed(broken, sent=True, now=now, reused=reused)
+            if self._state is not AskState.READING:
+                return False
+        return True
+
+    def failed(
+        self,
+        error: FailureKind | BaseException | str,
+        *,
+        kind: FailureKind = FailureKind.OTHER,
+        sent: bool | None,
+        now: float,
+        reused: bool = False,
+    ) -> None:
+        """The exchange broke. `error` says how; an exception becomes the cause of the error that may come of it.
+
+        `kind` is what an exception or a text amounts to. `sent` is False if surely no byte of the request left, True if
+        some did, None if the library cannot say, which counts as perhaps. `reused` says that it went over a kept
+        connection: closed before the first byte of an answer, it had gone stale, and the ask is repeated at once on a
+        fresh one.
+        """
+        if self._state is not AskState.ASKING and self._state is not AskState.READING:
+            self._take(AskInput.TROUBLE)  # refuses, with the words of the table
+        failure = failure_of(error, kind, phase=self._phase, sent=sent, key=self._key)
+        self._outcome = failure.outcome
+        stale = reused and failure.kind in _STALE and self._state is AskState.ASKING
+        self._head = None
+        if now >= self._deadline:
+            self._stop_for_limit("total", now, failure)
+        elif not self._may_repeat():
+            self._stop_for_limit("first_ask_repeats", now, failure)
+        elif stale:
+            self._repeat_at_once(failure, now)
+        else:
+            self._trouble(failure, now)
+
+    def cancelled(self, *, now: float) -> None:
+        """The caller ends the call, whatever it is doing. The driver closes what is open."""
+        self._take(AskInput.CANCEL)
+        error = Cancelled("cancelled by the caller", phase=self._phase, outcome=self._outcome, advice=Advice.NOTHING)
+        self._note(EntryKind.CANCELLED, now)
+        self._give_up(error)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is a result or an error, and nothing more to do."""
+        return isinstance(self._action, Done | GiveUp)
+
+    def result(self) -> T:
+        """The result, or the raised error of a call that gave up. `LocalProtocolError` while it is not over."""
+        action = self._action
+        if isinstance(action, Done):
+            return action.result
+        if isinstance(action, GiveUp):
+            raise action.error
+        raise LocalProtocolError(f"the call is not over: it is {self._state.value}")
+
+    @property
+    def phase(self) -> AskState:
+        """Where the call stands."""
+        return self._state
+
+    @property
+    def record(self) -> Record:
+        """What has happened so far."""
+        return Record(self._log)
+
+    @property
+    def counts(self) -> Counts:
+        """How often things have happened so far."""
+        return Counts(
+            asks=self._asks,
+            polls=self._polls,
+            retries=self._retries,
+            repeats=self._repeats,
+            seconds_waited=self._seconds_waited,
+        )
+
+    # What a subclass says
+
+    def _encode(self) -> HttpRequest:
+        """The request to send now."""
+        raise NotImplementedError
+
+    def _judge(self, response: HttpResponse, now: float) -> None:
+        """Look at a whole answer and call one of `_accept`, `_poll`, `_trouble` and `_refuse`."""
+        raise NotImplementedError
+
+    def _may_repeat(self) -> bool:
+        """Whether the exchange that just broke may be asked again at all."""
+        return True
+
+    def _held_index(self) -> int | None:
+        """The ``request_idx`` that stands in entries and errors."""
+        return None
+
+    # The steps, each of which ends in exactly one pending action
+
+    def _take(self, given: AskInput) -> None:
+        self._state = advance(ASK_TABLE, self._state, given)
+
+    def _ask(self, now: float) -> None:
+        wait = self._action
+        assert isinstance(wait, WaitUntil)
+        request = self._encode()
+        self._take(AskInput.DUE)
+        if self._repeating:
+            self._repeats += 1
+            self._repeating = False
+        elif self._asks:
+            self._polls += wait.why is Why.POLL
+            self._retries += wait.why is Why.RETRY
+        self._asks += 1
+        self._outcome = Outcome.PERHAPS_STARTED
+        by = min(now + self._policy.ask_limit, self._deadline)
+        self._action = Send(
+            request=request,
+            connect_by=by,
+            deadline=by,
+            attempt=self._asks,
+            phase=self._phase,
+            fresh=self._fresh,
+            max_body=self._limits.max_body,
+        )
+        self._fresh = False
+        self._note(EntryKind.ASKED, now)
+
+    def _answer(self, response: HttpResponse, now: float) -> None:
+        self._outcome = Outcome.ANSWERED
+        self._head = None
+        self._judge(response, now)
+
+    def _too_large(self, head: ResponseHead, body: bytes, now: float) -> None:
+        # A refusal is judged by its status, however long its page; only a success has to be read whole.
+        cut = HttpResponse(status=head.status, headers=head.headers, body=body[: self._limits.max_body])
+        if not 200 <= head.status < 300:
+            self._answer(cut, now)
+            return
+        self._outcome = Outcome.ANSWERED
+        self._head = None
+        self._refuse(
+            UnexpectedAnswer(
+                f"the answer is larger than the {self._limits.max_body} bytes allowed",
+                phase=self._phase,
+                outcome=Outcome.ANSWERED,
+                advice=Advice.CHECK_ANSWER,
+                status=head.status,
+                excerpt=excerpt(body, self._key),
+                kind=FailureKind.TOO_LARGE,
+                limit="max_body",
+            ),
+            now,
+        )
+
+    def _accept(self, result: T, now: float) -> None:
+        self._take(AskInput.ACCEPT)
+        self._action = Done(result=result)
+
+    def _poll(self, now: float) -> None:
+        """Nothing is ready: ask again after a pause, if the limits allow."""
+        if self._polls >= self._policy.max_polls:
+            self._stop_for_limit("max_polls", now)
+            return
+        pause = self._policy.poll_pause.seconds(self._polls + 1, self._rng())
+        self._wait(AskInput.NOT_READY, Why.POLL, pause, now)
+
+    def _trouble(self, error: CallFailed, now: float) -> None:
+        """Something failed: ask again after a pause if that may help and the limits allow."""
+        if error.advice is not Advice.ASK_AGAIN or not self._policy.max_retries:
+            self._refuse(error, now)
+            return
+        self._note(EntryKind.TROUBLE, now, error.status, error.message)
+        if self._retries >= self._policy.max_retries:
+            self._stop_for_limit("max_retries", now, error)
+            return
+        self._wait(AskInput.TROUBLE, Why.RETRY, self._pause(self._retries + 1, error), now, error)
+
+    def _pause(self, number: int, error: CallFailed | None) -> float:
+        pause = self._policy.retry_pause.seconds(number, self._rng())
+        if error is None or error.retry_after is None:
+            return pause
+        return max(pause, min(error.retry_after, self._policy.retry_after_cap))
+
+    def _repeat_at_once(self, error: CallFailed, now: float) -> None:
+        self._note(EntryKind.TROUBLE, now, None, f"{error.message}; the kept connection was stale")
+        self._take(AskInput.TROUBLE)
+        self._fresh = self._repeating = True
+        self._action = WaitUntil(at=now, why=Why.RETRY)
+
+    def _wait(self, given: AskInput, why: Why, pause: float, now: float, error: CallFailed | None = None) -> None:
+        at = now + pause
+        if at >= self._deadline:
+            # Nothing that could still come would come in time: better to say so now.
+            self._stop_for_limit("total", now, error)
+            return
+        self._take(given)
+        self._seconds_waited += pause
+        self._action = WaitUntil(at=at, why=why)
+        self._note(EntryKind.WAITING, now, None, why.value, at)
+
+    def _refuse(self, error: CallFailed, now: float) -> None:
+        self._take(AskInput.REFUSE)
+        self._note(EntryKind.GAVE_UP, now, error.status, error.message)
+        self._give_up(error)
+
+    def _stop_for_limit(self, limit: str, now: float, cause: CallFailed | None = None) -> None:
+        self._take(AskInput.LIMIT)
+        number = self._deadline if limit == "total" else getattr(self._policy, limit)
+        message = "the deadline has come" if limit == "total" else f"the limit {limit}={number} is reached"
+        error = LimitReached(
+            message if cause is None else f"{message}; the last failure: {cause.message}",
+            phase=self._phase,
+            outcome=self._outcome,
+            advice=Advice.RAISE_LIMIT,
+            status=cause.status if cause is not None else None,
+            excerpt=cause.excerpt if cause is not None else "",
+            request_id=cause.request_id if cause is not None else None,
+            kind=cause.kind if cause is not None else None,
+            limit=limit,
+            retry_after=cause.retry_after if cause is not None else None,
+        )
+        error.__cause__ = cause
+        self._note(EntryKind.GAVE_UP, now, error.status, error.message)
+        self._give_up(error)
+
+    def _give_up(self, error: CallFailed) -> None:
+        if error.request_idx is None:
+            error.request_idx = self._held_index()
+        error.counts = self.counts
+        error.record = self.record
+        self._action = GiveUp(error=error)
+
+    def _note(
+        self, kind: EntryKind, now: float, status: int | None = None, detail: str = "", until: float | None = None
+    ) -> None:
+        self._log.append((kind, now, self._phase, self._asks, self._held_index(), status, detail, until))
+
+
+def failure_of(
+    error: FailureKind | BaseException | str, kind: FailureKind, *, phase: Phase, sent: bool | None, key: Secret | None
+) -> ConnectionFailed:
+    """The error that a broken exchange amounts to; an exception becomes its cause."""
+    detail = ""
+    if isinstance(error, FailureKind):
+        kind = error
+    else:
+        words = error if isinstance(error, str) else ": ".join(filter(None, (type(error).__name__, str(error))))
+        detail = f": {excerpt(words, key)}"
+    failure = ConnectionFailed(
+        kind.value + detail,
+        phase=phase,
+        outcome=Outcome.NOT_SENT if sent is False else Outcome.PERHAPS_STARTED,
+        advice=FAILURE_ADVICE[kind],
+        kind=kind,
+    )
+    failure.__cause__ = error if isinstance(error, BaseException) else None
+    return failure

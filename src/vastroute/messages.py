@@ -1,0 +1,274 @@
+"""The values that cross the core's border: requests, answers, grants, and what is said about a call.
+
+All are frozen. None holds a connection, a clock or a key in the open: a key lives in a `Secret`, and the one place
+where it comes out is an HTTP request's ``Authorization`` header (or its body, where a caller asked for that).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, final
+
+import attrs
+
+from .errors import InvalidValue, LocalProtocolError
+from .urls import Origin
+
+ENGINE = Origin(scheme="https", host="run.vast.ai", port=443)
+"""The production engine. Source: wire facts, section 1."""
+USER_AGENT = "vastroute"
+
+
+@final
+class Secret:
+    """A key that does not show: not in a repr, a text, a comparison's output or a pickle.
+
+    `value` is visible ASCII without spaces, as HTTP's ``Authorization`` header takes it; anything else raises
+    `InvalidValue`, which never repeats it.
+    """
+
+    __slots__ = ("_headers", "_value")
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str) or not value:
+            raise InvalidValue("the key must be non-empty text")
+        if not (value.isascii() and value.isprintable() and " " not in value):
+            raise InvalidValue(
+                "the key holds a character that no HTTP header can carry (a line end or space left over?)"
+            )
+        self._value = value
+        self._headers = Headers(
+            (
+                ("authorization", f"Bearer {value}"),
+                ("content-type", "application/json"),
+                ("accept-encoding", "identity"),
+                ("user-agent", USER_AGENT),
+            )
+        )
+
+    @classmethod
+    def of(cls, key: Secret | str) -> Secret:
+        """`key` itself if it is a `Secret`, else a new one."""
+        return key if type(key) is Secret else cls(key)  # a wrong type is refused there
+
+    def reveal(self) -> str:
+        """The key in the open. Whoever calls this answers for where it goes."""
+        return self._value
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of a JSON request that carries this key; made once, since every request needs them."""
+        return self._headers
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Secret and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> Any:
+        raise LocalProtocolError(
+            "a key is never pickled or copied: pass a reference to it and load it where it is used"
+        )
+
+
+@final
+class Headers:
+    """HTTP headers in order: names lower case, repeated names kept, both sides text (latin-1 on the wire)."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | Headers = ()) -> None:
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        self._pairs = tuple([(_text(name).lower(), _text(value)) for name, value in items])
+
+    def get(self, name: str) -> str | None:
+        """The first value of `name` (lower case), or None."""
+        for key, value in self._pairs:
+            if key == name:
+                return value
+        return None
+
+    def get_all(self, name: str) -> tuple[str, ...]:
+        """Every value of `name` (lower case), in order."""
+        return tuple(value for key, value in self._pairs if key == name)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and other._pairs == self._pairs
+
+    def __hash__(self) -> int:
+        return hash(self._pairs)
+
+    def __repr__(self) -> str:
+        shown = [(name, "..." if name in _HIDDEN_HEADERS else value) for name, value in self._pairs]
+        return f"Headers({shown!r})"
+
+
+_HIDDEN_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _headers(value: Any) -> Headers:
+    return value if type(value) is Headers else Headers(value)
+
+
+def _size(body: bytes) -> str:
+    return f"<{len(body)} bytes>"
+
+
+@attrs.frozen(kw_only=True)
+class HttpRequest:
+    """One HTTP request, ready for any HTTP library: `method`, `url`, `headers`, `body` are all it needs.
+
+    ``Host`` and ``Content-Length`` are not among the headers: every library adds them by itself. Send it as it is:
+    follow no redirect, add no credentials. Its repr hides the key; pickling is refused, since the key is in it.
+    """
+
+    method: str
+    origin: Origin
+    target: str
+    """Path and query, as the request line has it."""
+    headers: Headers
+    body: bytes = attrs.field(default=b"", repr=_size)
+
+    @property
+    def url(self) -> str:
+        """The whole address."""
+        return f"{self.origin}{self.target}"
+
+    def __getstate__(self) -> Any:
+        raise LocalProtocolError(
+            "a request may hold a key and is never pickled or copied: build it again from its call"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ResponseHead:
+    """The beginning of an answer: the status and the headers."""
+
+    status: int
+    headers: Headers = attrs.field(converter=_headers, factory=Headers)
+
+
+@attrs.frozen(kw_only=True)
+class HttpResponse:
+    """A whole answer as any HTTP library gives it: `headers` may be a mapping or pairs, text or bytes."""
+
+    status: int
+    headers: Headers = attrs.field(converter=_headers, factory=Headers)
+    body: bytes = attrs.field(default=b"", repr=_size)
+
+
+def _endpoint(_instance: object, _attribute: object, value: str) -> None:
+    if not isinstance(value, str) or not value or value.isspace():
+        raise InvalidValue("endpoint must be the endpoint's name: non-empty text")
+
+
+def _cost(_instance: object, _attribute: object, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise InvalidValue(
+            "cost must be a finite number of at least 0, in the units that the endpoint's workers define"
+        )
+
+
+def _index(_instance: object, _attribute: object, value: int | None) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InvalidValue(
+            "request_idx must be a whole number from 1, as the engine gave it; leave it out for a new request"
+        )
+
+
+def _seconds(_instance: object, attribute: Any, value: object) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0
+    ):
+        raise InvalidValue(f"{attribute.name} must be seconds: a finite number above 0")
+
+
+_OWN_INPUTS = frozenset({"endpoint", "api_key", "cost", "request_idx", "replay_timeout"})
+
+
+def _extra(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue(f"extra must be a mapping that JSON can hold: {error}") from None
+    if clash := _OWN_INPUTS & set(value):
+        raise InvalidValue(f"extra must not repeat what has an argument of its own: {', '.join(sorted(clash))}")
+    copy: Mapping[str, Any] = json.loads(text)
+    return copy
+
+
+@attrs.frozen(kw_only=True)
+class RouteRequest:
+    """What is asked of the engine: a worker of `endpoint`, for work of a given `cost`.
+
+    Source of the fields: wire facts, section 1.
+    """
+
+    endpoint: str = attrs.field(validator=_endpoint)
+    cost: float = attrs.field(default=100.0, validator=_cost)
+    """The estimated work, in units the endpoint's workers define; an int stays an int on the wire."""
+    request_idx: int | None = attrs.field(default=None, validator=_index)
+    """The number of an earlier ask to go on with; None begins a new request."""
+    replay_timeout: float | None = attrs.field(default=None, validator=_seconds)
+    """Seconds after which the engine may replay an unanswered request on another worker; None leaves it to it."""
+    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_extra, hash=False)
+    """Further documented inputs (``endpoint_id``, ``latency``, ``guid``), sent as they are."""
+
+
+@attrs.frozen(kw_only=True)
+class Grant:
+    """The engine's successful answer: one worker, for one request.
+
+    `raw` is the answer's exact JSON text; it is what a worker gets as ``auth_data``, every number's spelling and every
+    unknown field included. The attributes are a typed view of it. Treat it as a secret: whoever holds it can use the
+    worker, and it does not expire (wire facts, section 3).
+    """
+
+    raw: bytes = attrs.field(repr=_size)
+    fields: Mapping[str, Any] = attrs.field(repr=False, eq=False)
+    """The parsed fields of `raw`."""
+    url: str
+    """The worker's address, as the engine wrote it."""
+    origin: Origin = attrs.field(repr=False)
+    """Where `url` leads."""
+    path: str = attrs.field(repr=False)
+    """The path of `url`, usually empty."""
+    endpoint: str
+    cost: float
+    reqnum: int
+    """The engine's running number of requests for this worker."""
+    signature: str = attrs.field(repr=False)
+    request_idx: int | None
+    request_id: str | None = None
+    """``__request_id``: the engine's name for the one HTTP request."""
+
+
+@attrs.frozen(kw_only=True)
+class NotReady:
+    """The engine's other successful answer: no worker yet.
+
+    The wording of ``status`` is not documented beyond two examples, so `status` keeps it verbatim (an object as its
+    JSON text, None if there was none) and `counts` holds whatever numbers could be read out of it.
+    """
+
+    status: str | None
+    counts: Mapping[str, int] = attrs.field(factory=dict, hash=False)
+    request_idx: int | None = None
+    request_id: str | None = None
+    endpoint: str | None = None
