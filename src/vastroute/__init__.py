@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
+from .actions import Action, Done, GiveUp, Machine, Receive, Send, WaitUntil, Why
 from .calls import RouteCall, RouteResult, RouteState
 from .codec import decode_route, encode_route
 from .errors import (
@@ -89,6 +89,7 @@ __all__ = [
     "ASK_TABLE",
     "ENGINE",
     "FORMS",
+    "Action",
     "Advice",
     "AskInput",
     "AskMachine",
@@ -120,6 +121,7 @@ __all__ = [
     "LimitReached",
     "Limits",
     "LocalProtocolError",
+    "Machine",
     "NotReady",
     "Open",
     "Origin",

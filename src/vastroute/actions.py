@@ -5,16 +5,19 @@ A driver does what the action says and reports what came of it; it decides nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from .errors import CallFailed, Phase
-from .messages import HttpRequest
+from .errors import CallFailed, FailureKind, Phase
+from .messages import HttpRequest, HttpResponse, ResponseHead
 
 if TYPE_CHECKING:
     from .guard import Guard
+    from .http1 import Event
+    from .record import Record
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -51,8 +54,6 @@ class Send:
     phase: Phase = Phase.ROUTE
     fresh: bool = False
     """Use a new connection, not a kept one."""
-    max_body: int | None = None
-    """Bytes of body that will be taken; None for a stream."""
     guard: Guard | None = None
     """Ask it about the address that the host name resolved to, before dialling it."""
 
@@ -86,3 +87,53 @@ class GiveUp:
     """The call is over without a result; ``call.result()`` raises `error`."""
 
     error: CallFailed
+
+
+Action: TypeAlias = Send | Receive | WaitUntil | Done[T_co] | GiveUp
+
+
+class Machine(Protocol[T_co]):
+    """What a driver drives: `vastroute.AskMachine` and `vastroute.Call` have these methods, and say what they do."""
+
+    def next_action(self, *, now: float) -> Action[T_co]:
+        """What to do next."""
+
+    def receive(self, response: HttpResponse, *, now: float) -> None:
+        """The whole answer to the pending `Send`."""
+
+    def head(self, head: ResponseHead, *, now: float) -> None:
+        """The beginning of the answer to the pending `Send`."""
+
+    def chunk(self, data: bytes, *, now: float) -> None:
+        """A piece of the answer's body."""
+
+    def end(self, *, now: float) -> None:
+        """The answer is complete."""
+
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
+        """What a connection gave; True while more is wanted before the next action."""
+
+    def failed(
+        self,
+        error: FailureKind | BaseException | str,
+        *,
+        kind: FailureKind = FailureKind.OTHER,
+        sent: bool | None,
+        now: float,
+        reused: bool = False,
+    ) -> None:
+        """The exchange broke."""
+
+    def cancelled(self, *, now: float) -> None:
+        """The caller ends the call."""
+
+    def result(self) -> T_co:
+        """The result, or the raised error."""
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to do."""
+
+    @property
+    def record(self) -> Record:
+        """What has happened so far."""

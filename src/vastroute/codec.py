@@ -41,12 +41,14 @@ def encode_route(
     parts = [f'"endpoint": {encode_basestring_ascii(request.endpoint)}']
     if key_in_body:
         parts.append(f'"api_key": {encode_basestring_ascii(secret.reveal())}')
-    parts.append(f'"cost": {request.cost!r}')
+    parts.append(f'"cost": {_number(request.cost)}')
     index = request.request_idx if request_idx is None else request_idx
     if index is not None:
+        if request_index({"request_idx": index}) is None:
+            raise InvalidValue("request_idx must be a whole number from 1, as the engine gave it; never 0")
         parts.append(f'"request_idx": {index}')
     if request.replay_timeout is not None:
-        parts.append(f'"replay_timeout": {request.replay_timeout!r}')
+        parts.append(f'"replay_timeout": {_number(request.replay_timeout)}')
     if request.extra:
         parts += [f"{encode_basestring_ascii(name)}: {json.dumps(value)}" for name, value in request.extra.items()]
     body = "{" + ", ".join(parts) + "}"
@@ -55,13 +57,16 @@ def encode_route(
     )
 
 
-def decode_route(response: HttpResponse, *, limits: Limits = Limits(), key: Secret | None = None) -> Grant | NotReady:
+def decode_route(
+    response: HttpResponse, *, limits: Limits = Limits(), key: Secret | str | None = None
+) -> Grant | NotReady:
     """What the engine's answer means: a worker, or none yet.
 
     Raises a `CallFailed` for everything else: `Refused` and `KeyRefused` where the engine says no (also inside a
     200), `UnexpectedAnswer` where it is no answer of this protocol. Its ``advice`` is ``ASK_AGAIN`` if the trouble may
-    pass. `key` is masked in what the error quotes, should the engine repeat it.
+    pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it.
     """
+    key = None if key is None else Secret.of(key)
     status = response.status
     if not 200 <= status < 300:
         raise refusal_of(response, limits, key, Phase.ROUTE)
@@ -85,11 +90,11 @@ def decode_route(response: HttpResponse, *, limits: Limits = Limits(), key: Secr
     text, counts = _status(fields.get("status"))
     endpoint = fields.get("endpoint")
     return NotReady(
-        status=text,
-        counts=counts,
+        status=None if text is None else _without_key(text, key),
+        counts={_without_key(name, key): number for name, number in counts.items()},
         request_idx=request_index(fields),
-        request_id=request_id(fields),
-        endpoint=endpoint if isinstance(endpoint, str) else None,
+        request_id=request_id(fields, key),
+        endpoint=_without_key(endpoint, key) if isinstance(endpoint, str) else None,
     )
 
 
@@ -113,6 +118,8 @@ def parse_object(body: bytes, limits: Limits) -> tuple[bytes, dict[str, Any]]:
         fields = _DECODER.decode(text)
     except json.JSONDecodeError:
         raise ValueError("the answer is not JSON" + (": it is HTML" if text[0] == "<" else "")) from None
+    except RecursionError:  # where the limit on nesting is set higher than Python's own
+        raise ValueError("the answer is nested too deeply") from None
     if type(fields) is not dict:
         raise ValueError("the answer is JSON, but not an object")
     return text.encode("utf-8"), fields
@@ -124,19 +131,23 @@ def request_index(fields: Mapping[str, Any]) -> int | None:
     return value if type(value) is int and 0 < value <= _LARGEST else None
 
 
-def request_id(fields: Mapping[str, Any]) -> str | None:
-    """The ``__request_id`` of an answer, if it is a short printable text."""
+def request_id(fields: Mapping[str, Any], key: Secret | None = None) -> str | None:
+    """The ``__request_id`` of an answer, if it is a short printable text; `key` is masked in it."""
     value = fields.get("__request_id")
-    return value if isinstance(value, str) and len(value) <= EXCERPT and value.isprintable() else None
+    if not isinstance(value, str) or len(value) > EXCERPT or not value.isprintable():
+        return None
+    return _without_key(value, key)
 
 
 def excerpt(data: bytes | str, key: Secret | None = None) -> str:
     """The beginning of `data` for an error's text: printable, at most 200 characters, keys and signatures masked."""
     if isinstance(data, bytes):
-        # Enough to fill the excerpt and to see a secret whole before it is cut.
-        data = data[: 16 * EXCERPT].decode("utf-8", "backslashreplace")
-    if key is not None:
-        data = data.replace(key.reveal(), "[key]")
+        # Enough to fill the excerpt; what is cut off here may leave the beginning of a key, which goes too.
+        tail = 2 * len(key.reveal()) if key is not None and len(data) > 16 * EXCERPT else 0
+        data = _without_key(data[: 16 * EXCERPT].decode("utf-8", "backslashreplace"), key)
+        data = data[: len(data) - tail] if tail < len(data) else ""
+    else:
+        data = _without_key(data, key)
     data = _SECRETS.sub(r"\1[masked]", data)
     data = "".join(c if c.isprintable() else " " for c in data).strip()
     data = re.sub(" {2,}", " ", data)
@@ -155,13 +166,34 @@ def retry_after(response: HttpResponse) -> float | None:
 
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_SECRETS = re.compile(r"""((?:"|')(?:signature|api_key)(?:"|')\s*:\s*(?:"|')?|\bBearer\s+|[?&]api_key=)[^"'\s,&}]+""")
+# A name, then its value: a text up to its closing quote, a structure, or a word. Where an answer quotes another one,
+# the quotes are escaped, as JSON or as HTML does it.
+_SECRETS = re.compile(
+    r"""((?:signature|api_key)(?:\\*["']|&\#?\w+;)?\s*[:=]\s*(?:\\+["']|&\#?\w+;)?|\bBearer\s+)"""
+    r"""(?:"(?:[^"\\]|\\.)*|'(?:[^'\\]|\\.)*|[\[{].*|[^\s"'\\,&}<]+)""",
+    re.IGNORECASE | re.DOTALL,
+)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _COUNT_PAIRS = re.compile(
-    r"([A-Za-z][A-Za-z_ ]{0,40}?)\s*[:=]\s*([0-9]{1,9})(?![0-9.])|\b([0-9]{1,9})\s+([A-Za-z_]{1,40})"
+    r"([A-Za-z][A-Za-z_ ]{0,40}?)\s{0,9}[:=]\s{0,9}([0-9]{1,9})(?![0-9.])|\b([0-9]{1,9})\s{1,9}([A-Za-z_]{1,40})"
 )
+
+
+def _number(value: float) -> str:
+    """The JSON text of a number. A subclass (an IntEnum, NumPy's float64) may have a repr of its own."""
+    return int.__repr__(value) if isinstance(value, int) else float.__repr__(value)
+
+
+def _without_key(text: str, key: Secret | None) -> str:
+    """`text` with the key masked, also as JSON writes it."""
+    if key is not None:
+        plain = key.reveal()
+        escaped = encode_basestring_ascii(plain)[1:-1]
+        for spelling in (plain, escaped, escaped.replace("/", "\\/")):
+            text = text.replace(spelling, "[key]")
+    return text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -299,7 +331,8 @@ def refusal_of(response: HttpResponse, limits: Limits, key: Secret | None, phase
     """The error for an engine's status outside 200 to 299."""
     status = response.status
     if 300 <= status < 400:
-        message = f"a redirect to {_host_of(response.headers.get('location'))}, never followed"
+        where = _without_key(_host_of(response.headers.get("location")), key)
+        message = f"a redirect to {where}, never followed"
         return _failure(UnexpectedAnswer, message, Advice.CHECK_ANSWER, response, key, phase=phase)
     if not 400 <= status < 600:
         message = "a status that ends no exchange"
@@ -338,7 +371,7 @@ def _failure(
         status=response.status,
         excerpt=excerpt(_refusal_text(fields) or response.body, key),
         request_idx=request_index(fields),
-        request_id=request_id(fields),
+        request_id=request_id(fields, key),
         retry_after=retry_after(response),
     )
 
@@ -348,7 +381,9 @@ def _host_of(location: str | None) -> str:
     if location is None:
         return "nowhere"
     match = re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?([A-Za-z0-9.:\[\]_-]{1,255})(?:[/?#]|$)", location)
-    return match[1] if match else "another path of the same host" if location.startswith("/") else "an unreadable place"
+    if match is not None:
+        return match[1]
+    return "another path of the same host" if re.match(r"/(?![/\\])", location) else "an unreadable place"
 
 
 def _http_date(value: str) -> float | None:

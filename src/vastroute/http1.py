@@ -74,12 +74,12 @@ class Http1Connection:
             and self._h11.their_state in (h11.IDLE, h11.DONE)
         )
 
-    def send(self, request: HttpRequest, *, max_body: int | None = -1) -> bytes:
+    def send(self, request: HttpRequest, *, limit_body: bool = True) -> bytes:
         """The bytes of `request`, with ``Host`` and ``Content-Length`` added.
 
-        `max_body` is how many bytes of the answer's body are taken: the limits' ``max_body`` if it is left out, None
-        for a stream without an end. Raises `LocalProtocolError` if the connection cannot take a request now, and
-        `InvalidValue` if the request holds what HTTP cannot carry; nothing changes.
+        Without `limit_body` the answer's body may have any length: whoever gets its pieces counts them, as the machines
+        do. Raises `LocalProtocolError` if the connection cannot take a request now, and `InvalidValue` if the request
+        holds what HTTP cannot carry; nothing changes.
         """
         if not self.reusable:
             raise LocalProtocolError("the connection takes no request: an exchange is under way, or it is to be closed")
@@ -95,7 +95,7 @@ class Http1Connection:
         self._in_head = True
         self._chunked = False
         self._informational = 0
-        self._left = self._limits.max_body if max_body == -1 else max_body
+        self._left = self._limits.max_body if limit_body else None
         return data
 
     def receive(self, data: bytes) -> list[Event]:

@@ -274,7 +274,6 @@ class AskMachine(Generic[T]):
             attempt=self._asks,
             phase=self._phase,
             fresh=self._fresh,
-            max_body=self._limits.max_body,
         )
         self._fresh = False
         self._note(EntryKind.ASKED, now)

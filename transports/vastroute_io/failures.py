@@ -1,4 +1,4 @@
-"""The exceptions that mean "the exchange failed", and how: one table for all transports. Every other exception flies."""
+"""The exceptions that mean "the exchange failed", and how: one table for all transports. Every other one flies."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import errno
 import socket
 import ssl
 
-from vastroute import FailureKind, WireError
+from vastroute import FailureKind, TunnelFailed
 
-
-FAILURES = (OSError, WireError)
+FAILURES = (OSError, TunnelFailed)
 """What ends an exchange over any kind of socket; `ssl.SSLError`, time-outs and look-ups are among the OSErrors."""
+
+_BY_CLASS: tuple[tuple[type[BaseException], FailureKind], ...] = (
+    (TunnelFailed, FailureKind.PROXY),
+    (TimeoutError, FailureKind.TIMEOUT),
+    (socket.gaierror, FailureKind.NAME),
+    (ssl.SSLEOFError, FailureKind.EOF),
+    (ssl.SSLError, FailureKind.TLS),
+)
+"""The first row that fits decides."""
 
 _BY_ERRNO = {
     errno.ECONNREFUSED: FailureKind.REFUSED,
@@ -25,23 +33,16 @@ _BY_ERRNO = {
 }
 
 
-def kind_of(error: BaseException) -> FailureKind:
-    """How the exchange failed, from the exception that ended it."""
-    if isinstance(error, WireError):
-        return error.kind
-    if isinstance(error, TimeoutError):
-        return FailureKind.TIMEOUT
-    if isinstance(error, socket.gaierror):
-        return FailureKind.NAME
-    if isinstance(error, ssl.SSLEOFError):
-        return FailureKind.EOF
-    if isinstance(error, ssl.SSLError):
-        return FailureKind.TLS
+def kind_of(error: BaseException | FailureKind) -> FailureKind:
+    """How the exchange failed, from the exception that ended it; a kind is itself."""
+    if isinstance(error, FailureKind):
+        return error
+    for cls, kind in _BY_CLASS:
+        if isinstance(error, cls):
+            return kind
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
     # Libraries wrap the real reason, or several of them when every address of a host refused.
     causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__,)
-    for cause in causes:
-        if cause is not None:
-            return kind_of(cause)
-    return FailureKind.OTHER
+    kinds = [kind_of(cause) for cause in causes if cause is not None]
+    return next((kind for kind in kinds if kind is not FailureKind.OTHER), FailureKind.OTHER)

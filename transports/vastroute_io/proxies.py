@@ -40,10 +40,11 @@ def proxy_from_environment(origin: Origin) -> Proxy | None:
     """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for `origin`."""
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    # Not the documented pair: those also ask the system's settings, on some systems over the network.
+    from urllib import request
 
-    proxies = getproxies_environment()
+    proxies = request.getproxies_environment()
     url = proxies.get(origin.scheme) or proxies.get("all")
-    if not url or proxy_bypass_environment(f"{origin.host}:{origin.port}", proxies):
+    if not url or request.proxy_bypass_environment(f"{origin.host}:{origin.port}", proxies):  # type: ignore[attr-defined]
         return None
     return Proxy.parse(url)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict, final
 
 import attrs
 
 from vastroute import (
     ENGINE,
-    AskMachine,
     Entry,
     InvalidValue,
     Limits,
+    Machine,
     Origin,
     PoolLimits,
     PublicKey,
@@ -179,15 +179,21 @@ class Settings:
         )
 
 
+@final
 class Watch:
     """Tells an observer what a machine has noted since it was last asked."""
 
     __slots__ = ("_machine", "_observer", "_seen")
 
-    def __init__(self, machine: AskMachine[Any], observer: Observer) -> None:
+    def __init__(self, machine: Machine[Any], observer: Observer) -> None:
         self._machine = machine
         self._observer = observer
         self._seen = 0
+
+    @classmethod
+    def of(cls, settings: Settings, machine: Machine[Any]) -> Self | None:
+        """One for `machine`, if somebody watches."""
+        return None if settings.observer is None else cls(machine, settings.observer)
 
     def tell(self) -> None:
         """Every new entry, in order."""

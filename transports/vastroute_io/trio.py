@@ -7,18 +7,17 @@ used is closed by force and nothing is left behind.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, final
+from typing import Any, Generic, Self, TypeVar, Unpack, final
 
 import trio
 
 from vastroute import (
-    AskMachine,
     ConnectTunnel,
     FailureKind,
     Http1Connection,
-    Open,
+    Machine,
     Origin,
     Pool,
     PublicKey,
@@ -32,7 +31,6 @@ from vastroute import (
 )
 
 from .failures import FAILURES, kind_of
-from .proxies import Proxy
 from .settings import ClientOptions, RouteOptions, Settings, Watch
 from .tls import engine_context
 
@@ -58,7 +56,7 @@ class Link:
 
 @final
 class Client:
-    """Calls to Vast.ai's serverless engine. Use it as ``async with Client() as client``; one serves any number of calls.
+    """Calls to Vast.ai's serverless engine. Use it as ``async with Client() as client``; one serves many calls.
 
     Beside the options of `vastroute_io.settings.ClientOptions` it takes `connect`, which opens a stream in place of
     ours (or is one ready stream, which serves until it ends), and `ssl_context`, which replaces the context for the
@@ -102,26 +100,15 @@ class Client:
                 self._settings.public_key = await self.run(call)
             return self._settings.public_key
 
-    async def run(self, machine: AskMachine[T]) -> T:
+    async def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
-        watch = None if self._settings.observer is None else Watch(machine, self._settings.observer)
+        drive = _Drive(self, machine)
         try:
-            while True:
-                action = machine.next_action(now=trio.current_time())
-                if watch:
-                    watch.tell()
-                if type(action) is Send:
-                    await self._exchange(machine, action)
-                elif type(action) is WaitUntil:
-                    await trio.sleep_until(action.at)
-                else:
-                    return machine.result()
-        except BaseException:
-            machine.abandoned(now=trio.current_time())
-            raise
+            while await drive.step():
+                pass
         finally:
-            if watch:
-                watch.tell()
+            await drive.end()
+        return machine.result()
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use follow when their calls end."""
@@ -135,30 +122,149 @@ class Client:
     ) -> None:
         await self.aclose()
 
-    async def _exchange(self, machine: AskMachine[Any], send: Send) -> None:
-        """One request and its answer over one connection; whatever comes of it is reported to the machine."""
-        link: Link | None = None
-        sent = reused = False
-        failure: BaseException | FailureKind = FailureKind.TIMEOUT
-        with trio.CancelScope(deadline=send.connect_by) as scope:
+    async def _link(self, send: Send) -> Link:
+        """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
+        origin = send.request.origin
+        decision = self._pool.acquire(origin, now=trio.current_time(), fresh=send.fresh)
+        if type(decision) is Wait:
+            decision = await self._wait(decision.ticket)
+        if type(decision) is Use:
+            return decision.connection
+        try:
+            stream = await self._connect(origin)
+        except BaseException:
+            self._wake(self._pool.failed(origin))
+            raise
+        link = Link(stream, Http1Connection(self._settings.limits))
+        self._pool.opened(origin, link)
+        return link
+
+    async def _wait(self, ticket: Ticket[Origin, Link]) -> Any:
+        event = self._waiting[ticket] = trio.Event()
+        try:
+            await event.wait()
+            return self._pool.take(ticket)
+        finally:
+            del self._waiting[ticket]
+            self._wake(self._pool.give_up(ticket, now=trio.current_time()))
+
+    def _wake(self, ticket: Ticket[Origin, Link] | None) -> None:
+        if ticket is not None:
+            self._waiting[ticket].set()
+
+    async def _release(self, link: Link) -> None:
+        """The exchange is over, well or badly: the connection goes back, or is closed by force."""
+        now = trio.current_time()
+        link.used = True
+        self._wake(self._pool.release(link, now=now, reusable=link.http.reusable))
+        if closing := self._pool.to_close(now=now):
+            await _close(closing)
+
+    async def _open_stream(self, origin: Origin) -> trio.abc.Stream:
+        proxy = self._settings.proxy_for(origin)
+        through = origin if proxy is None else proxy.origin
+        stream: trio.abc.Stream = await trio.open_tcp_stream(through.host, through.port)
+        try:
+            if proxy is not None:
+                tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self._settings.limits)
+                await stream.send_all(tunnel.send())
+                while not tunnel.receive(bytes(await stream.receive_some(_MOST))):
+                    pass
+            if origin.scheme == "https":
+                if self._ssl_context is None:
+                    self._ssl_context = engine_context()
+                stream = trio.SSLStream(stream, self._ssl_context, server_hostname=origin.host, https_compatible=True)
+                await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+
+@final
+class _Drive(Generic[T]):
+    """One machine on its way: the connection that it has in use, and what its observer has been told."""
+
+    __slots__ = ("_client", "_link", "_machine", "_watch")
+
+    def __init__(self, client: Client, machine: Machine[T]) -> None:
+        self._client = client
+        self._machine = machine
+        self._link: Link | None = None
+        self._watch = Watch.of(client._settings, machine)
+
+    async def step(self) -> bool:
+        """Do what the machine asks for next. False once it is over."""
+        action = self._machine.next_action(now=trio.current_time())
+        if self._watch is not None:
+            self._watch.tell()
+        if type(action) is WaitUntil:
+            await trio.sleep_until(action.at)
+        elif type(action) is Send or type(action) is Receive:
+            await self._exchange(action)
+        else:
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Nothing more will be done, whether it is over or not."""
+        if not self._machine.over:
+            self._machine.cancelled(now=trio.current_time())
+        if self._watch is not None:
+            self._watch.tell()
+        await self._put_back()
+
+    async def _exchange(self, action: Send | Receive) -> None:
+        """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
+        machine, link = self._machine, self._link
+        failure: BaseException | FailureKind | None = FailureKind.TIMEOUT
+        with trio.CancelScope(deadline=action.connect_by if type(action) is Send else action.deadline) as scope:
             try:
-                link = await self._link(send)
-                reused = link.used
-                data = link.http.send(send.request, max_body=send.max_body)
-                sent = True
-                await link.stream.send_all(data)
-                scope.deadline = send.deadline
-                while machine.feed(
-                    link.http.receive(await link.stream.receive_some(_MOST)), now=trio.current_time()
-                ):
-                    action = machine.next_action(now=trio.current_time())
-                    if type(action) is not Receive:
-                        break
+                if type(action) is Send:
+                    link = self._link = await self._client._link(action)
+                    await link.stream.send_all(link.http.send(action.request, limit_body=False))
                     scope.deadline = action.deadline
-                return
+                assert link is not None
+                while self._more(link, await link.stream.receive_some(_MOST)):
+                    following = machine.next_action(now=trio.current_time())
+                    if type(following) is not Receive:
+                        break
+                    scope.deadline = following.deadline
+                failure = None
             except _BROKEN as error:
                 failure = error
-            finally:
-                if link is not None:
-                    await self._release(link)
-        machine.failed_by(failure, kind_of(failure), sent=sent, reused=reused, now=trio.current_time())
+        now = trio.current_time()
+        if failure is not None:
+            reused = link is not None and link.used
+            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
+        if type(machine.next_action(now=now)) is not Receive:
+            await self._put_back()
+
+    def _more(self, link: Link, data: bytes | bytearray) -> bool:
+        return self._machine.feed(link.http.receive(bytes(data)), now=trio.current_time(), reused=link.used)
+
+    async def _put_back(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await self._client._release(link)
+
+
+def _connector(connect: Connect | trio.abc.Stream) -> Connect:
+    """`connect` itself, or one that gives the ready stream once."""
+    if not isinstance(connect, trio.abc.Stream):
+        return connect
+    streams = [connect]
+
+    async def give(_origin: Origin) -> trio.abc.Stream:
+        if not streams:
+            raise ConnectionRefusedError("the one stream that was given has ended")
+        return streams.pop()
+
+    return give
+
+
+async def _close(links: Iterable[Link]) -> None:
+    # Closing by force waits for nothing, and one that is cancelled half-way would leave the rest open.
+    with trio.CancelScope(shield=True):
+        for link in links:
+            await trio.aclose_forcefully(link.stream)

@@ -1,0 +1,1 @@
+"""Transports for `vastroute`: each module is one, and importing this package imports none of them."""
