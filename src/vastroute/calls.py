@@ -1,373 +1,649 @@
-"""`RouteCall`: one request to the engine for a worker, from the first ask until there is a grant.
+"""`Call`: route and worker, and back to route under the same ``request_idx`` when the worker is gone, full or refuses.
 
-It keeps the request's identity: the ``request_idx`` of the engine's first answer goes with every later ask, so that the
-engine counts the load once. A grant whose worker then fails is not the end: `RouteCall.worker_failed` goes on with the
-same ``request_idx``.
+Every way in which the worker's hop can end is a row of `vastroute.outcomes`; this machine keeps the time, the limits
+and the account. It is driven like any other: see `vastroute.machine`. A stream's events wait in it until the caller
+takes them with `Call.next_event`, and it asks for no more while any are left.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
-from .actions import WaitUntil, Why
-from .codec import decode_route, encode_route
-from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, SignatureRefused
-from .machine import AskMachine
-from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
-from .policy import Limits, RetryPolicy
-from .record import Counts, EntryKind, Record
-from .reqnum import ReqnumTracker, ReqnumVerdict
-from .signature import Reason, SignatureMode, Verdict, Verifier
-from .state import AskInput, AskState
-from .urls import Origin
+from .actions import Done, GiveUp, Receive, Send, WaitUntil
+from .codec import excerpt, retry_after
+from .errors import (
+    Advice,
+    CallFailed,
+    Cancelled,
+    ConnectionFailed,
+    FailureKind,
+    InvalidValue,
+    LimitReached,
+    LocalProtocolError,
+    Outcome,
+    Phase,
+    Refused,
+    UnexpectedAnswer,
+)
+from .guard import Guard
+from .machine import failure_of
+from .messages import Grant, Headers, HttpResponse, ResponseHead
+from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
+from .policy import Limits, WorkPolicy
+from .record import Counts, EntryKind, Record, Row
+from .routing import RouteCall, RouteResult, RouteSnapshot
+from .sessions import SessionGone, SessionHandle
+from .signature import Reason, Verdict
+from .state import CALL_TABLE, CallInput, CallState, advance
+from .streams import StreamDecoder, StreamEvent, StreamLimits, stream_decoder
+from .work import Answer, WorkerRequest, decode_body, encode_worker
 
-_NO_KEY = Verdict(reason=Reason.NO_KEY)
+if TYPE_CHECKING:
+    from .http1 import Event
+
+_OUT = frozenset({CallState.SENDING, CallState.READING, CallState.STREAMING})
+_READING = frozenset({CallState.READING, CallState.STREAMING})
+_MAYBE_RUN = "; the work may have run, so it is not sent again: say safe_to_repeat where running it twice does no harm"
 
 
 @attrs.frozen(kw_only=True)
-class RouteResult:
-    """A grant, and everything that was found out while getting it."""
+class CallSnapshot:
+    """Where a `Call` stands, as a value: to print, to compare, to save."""
 
-    grant: Grant
-    verdict: Verdict
-    """What the check of the signature said."""
-    reqnum: ReqnumVerdict | None
-    """Whether the grant's reqnum is in order, where a tracker was given."""
-    differences: tuple[str, ...]
-    """Fields that came back other than they were asked: ``endpoint``, ``cost``. Usually none."""
-    request_idx: int | None
-    """The request's number at the engine: the grant's, or the one that was held where the grant lacks it."""
-    request_idx_age: float | None
-    """Seconds since that number was first given."""
-    counts: Counts
-    record: Record = attrs.field(repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class RouteState:
-    """Where a `RouteCall` stands, as a value: to print, to compare, to save."""
-
-    phase: AskState
-    request: RouteRequest
-    request_idx: int | None
-    request_idx_age: float | None
-    """Seconds since the number was first given."""
-    remaining: float
-    """Seconds until the deadline; below 0 when it is past."""
-    due_in: float
-    """Seconds until the next ask; 0 unless it waits."""
-    why: Why | None
-    """What it waits for, if it waits."""
+    phase: CallState
+    route: RouteSnapshot | None
+    """Where its routing stands; None in a session."""
     in_flight: bool
-    """Whether an ask is out; saved, it counts as *perhaps started*."""
-    counts: Counts
-    not_ready: NotReady | None
-    """The engine's last word that nothing was ready."""
-    grant: Grant | None
-    """The grant, once there is one."""
+    """Whether work is out at a worker; saved, it counts as *perhaps started*."""
+    work_attempts: int
+    possible_double_runs: int
+    fresh_grants: int
+    """Grants that a worker did not accept, so that another was asked for."""
 
-    def save(self, *, utc: float, with_grant: bool = False) -> dict[str, Any]:
-        """Plain JSON values from which `RouteCall.resume` goes on, in another process too.
+    def save(self, *, utc: float) -> dict[str, Any]:
+        """Plain JSON values from which `Call.resume` goes on. No key, no grant and no payload is in them.
 
-        `utc` is the wall clock (seconds since 1970), so that the age of the ``request_idx`` is known later. No key
-        is in it, and no grant unless `with_grant`: a grant is a secret. Saved without it, an answered call asks again
-        under its ``request_idx`` when it is resumed.
+        `utc` is the wall clock, in seconds since 1970. Raises `LocalProtocolError` in a session, which a
+        `vastroute.SessionHandle` saves.
         """
+        if self.route is None:
+            raise LocalProtocolError("a call in a session is not saved: save the session's handle")
         return {
-            "vastroute": "route",
+            "vastroute": "call",
             "version": 1,
-            "utc": utc,
+            "route": self.route.save(utc=utc),
             "phase": self.phase.value,
-            "request": attrs.asdict(self.request),
-            "request_idx": self.request_idx,
-            "request_idx_age": self.request_idx_age,
-            "remaining": self.remaining if math.isfinite(self.remaining) else None,
-            "due_in": self.due_in,
-            "why": self.why and self.why.value,
             "in_flight": self.in_flight,
-            "counts": attrs.asdict(self.counts),
-            "grant": self.grant.raw.decode() if with_grant and self.grant else None,
+            "work_attempts": self.work_attempts,
+            "possible_double_runs": self.possible_double_runs,
+            "fresh_grants": self.fresh_grants,
         }
 
 
-class RouteCall(AskMachine[RouteResult]):
-    """One request for a worker, as a machine: see `vastroute.machine` for the rules of driving.
+@final
+class Call:
+    """One piece of work: until there is a worker's answer, or the reason why there is none.
 
-    `key` is the endpoint's own key. `rng` draws from [0, 1). `deadline` is in monotonic seconds. `verifier` checks the
-    grant's signature; without one the verdict says that no key is known. `tracker` says whether a grant's reqnum is in
-    order. The call ends with a `RouteResult` or one of the errors under `vastroute.CallFailed`.
+    `source` says where the worker comes from: a `RouteCall`, whose deadline is the whole call's, or a `SessionHandle`,
+    whose worker is held already; then `deadline` is needed (monotonic seconds), and nothing is ever re-routed.
     """
-
-    _phase: ClassVar[Phase] = Phase.ROUTE
 
     def __init__(
         self,
-        request: RouteRequest,
+        source: RouteCall | SessionHandle,
+        work: WorkerRequest,
         *,
-        key: Secret | str,
-        rng: Callable[[], float],
-        deadline: float,
-        policy: RetryPolicy = RetryPolicy(),
+        deadline: float | None = None,
+        policy: WorkPolicy = WorkPolicy(),
+        guard: Guard = Guard(),
         limits: Limits = Limits(),
-        verifier: Verifier | None = None,
-        tracker: ReqnumTracker | None = None,
-        engine: Origin = ENGINE,
-        key_in_body: bool = False,
+        stream_limits: StreamLimits = StreamLimits(),
     ) -> None:
-        secret = Secret.of(key)
-        super().__init__(policy=policy, limits=limits, key=secret, rng=rng, deadline=deadline)
-        self._secret = secret
-        self._request = request
-        self._verifier = verifier
-        self._tracker = tracker
-        self._engine = engine
-        self._key_in_body = key_in_body
-        self._request_idx = request.request_idx
-        self._request_idx_since: float | None = None
-        self._double_loads = self._index_missing = self._index_changes = self._workers_lost = 0
-        self._not_ready: NotReady | None = None
-        self._grant: Grant | None = None
+        self._route = source if isinstance(source, RouteCall) else None
+        self._session = source if isinstance(source, SessionHandle) else None
+        if self._route is not None:
+            if deadline is not None:
+                raise InvalidValue("deadline belongs to the RouteCall: it is over both hops")
+            self._deadline = self._route.deadline
+            self._log: list[Row] = self._route._log
+        else:
+            if deadline is None:
+                raise InvalidValue("a call in a session needs a deadline, in monotonic seconds")
+            self._deadline = deadline
+            self._log = []
+        self._work = work
+        self._policy = policy
+        self._guard = guard
+        self._limits = limits
+        self._stream_limits = stream_limits
+        self._state = CallState.ROUTING
+        self._action: Send | Receive | Done[Answer] | GiveUp | None = None
+        self._granted: RouteResult | None = None
+        self._index_added = False
+        self._attempts = self._double_runs = self._fresh_grants = 0
+        self._seconds_routing = self._seconds_working = 0.0
+        self._routing_since: float | None = None
+        self._sent_at = self._heard_at = 0.0
+        self._head: ResponseHead | None = None
+        self._body = bytearray()
+        self._decoder: StreamDecoder | None = None
+        self._events: deque[StreamEvent] = deque()
+
+    # What a driver calls
+
+    def next_action(self, *, now: float) -> Send | Receive | WaitUntil | Done[Answer] | GiveUp:
+        """What to do next. Equal answers for equal ``now``; `Done` and `GiveUp` stay for ever."""
+        if self._state is CallState.ROUTING:
+            action = self._next_of_route(now)
+            if action is not None:
+                return action
+        elif self._state in _OUT and now >= self._deadline:
+            self._stop("total", None, now)
+        assert self._action is not None
+        return self._action
+
+    def receive(self, response: HttpResponse, *, now: float) -> None:
+        """The whole answer to the pending `Send`, as an HTTP library gives it."""
+        self.head(ResponseHead(status=response.status, headers=response.headers), now=now)
+        if response.body and self.reading:
+            self.chunk(response.body, now=now)
+        if self.reading:
+            self.end(now=now)
+
+    def head(self, head: ResponseHead, *, now: float) -> None:
+        """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
+        if self._at_route:
+            self._route_call.head(head, now=now)
+            return
+        stream = self._work.stream and 200 <= head.status < 300
+        self._take(CallInput.STREAM if stream else CallInput.HEAD)
+        self._head = head
+        self._body = bytearray()
+        self._heard_at = now
+        if stream:
+            self._decoder = stream_decoder(head.headers.get("content-type"), self._stream_limits)
+            self._note(EntryKind.STREAMING, now, head.status)
+        self._await_more()
+
+    def chunk(self, data: bytes, *, now: float) -> None:
+        """A piece of the answer's body. Too much of it ends the exchange: then the next action is no `Receive`."""
+        if self._at_route:
+            self._route_call.chunk(data, now=now)
+            return
+        self._take(CallInput.CHUNK)
+        self._heard_at = now
+        if self._decoder is not None:
+            try:
+                self._events += self._decoder.feed(data)
+            except CallFailed as failure:
+                self._give_up(failure, now)
+                return
+        else:
+            self._body += data
+            if len(self._body) > self._most_body:
+                self._too_large(now)
+                return
+        self._await_more()
+
+    def end(self, *, now: float) -> None:
+        """The answer is complete."""
+        if self._at_route:
+            self._route_call.end(now=now)
+            return
+        if self._state not in _READING:
+            self._take(CallInput.ANSWER)  # refuses, with the words of the table
+        if self._decoder is not None:
+            self._end_stream(self._decoder, now)
+        else:
+            self._judge(now)
+
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
+        """What `vastroute.Http1Connection.receive` gave; True while more is wanted before the next action.
+
+        It turns False as soon as a stream has something for the caller, with the exchange still under way.
+        """
+        for event in events:
+            if type(event) is bytes:
+                self.chunk(event, now=now)
+            elif type(event) is ResponseHead:
+                self.head(event, now=now)
+            elif (broken := getattr(event, "kind", None)) is None:
+                self.end(now=now)
+            else:
+                self.failed(broken, sent=True, now=now, reused=reused)
+            if not self.reading:
+                return False
+        return not self._events
+
+    def failed(
+        self,
+        error: FailureKind | BaseException | str,
+        *,
+        kind: FailureKind = FailureKind.OTHER,
+        sent: bool | None,
+        now: float,
+        reused: bool = False,
+    ) -> None:
+        """The exchange broke: see `vastroute.AskMachine.failed`. Past the answer's head, `sent` says nothing."""
+        if self._at_route:
+            self._route_call.failed(error, kind=kind, sent=sent, now=now, reused=reused)
+            return
+        if self._state not in _OUT:
+            self._take(CallInput.REFUSE)  # refuses, with the words of the table
+        if self._state in _READING:
+            sent = True
+        failure = (
+            error
+            if isinstance(error, ConnectionFailed)
+            else failure_of(error, kind, phase=Phase.WORKER, sent=sent, key=None)
+        )
+        assert failure.kind is not None
+        row = outcome_of_failure(failure.kind, sent=sent)
+        limit = self._limit_at(now, sent) if failure.kind is FailureKind.TIMEOUT else None
+        if limit is not None:
+            number = "" if limit == "total" else f" ({limit}={getattr(self._policy, limit):g} s)"
+            failure = LimitReached(  # type: ignore[assignment]
+                f"{row.reason}{number}",
+                phase=Phase.WORKER,
+                outcome=row.outcome,
+                advice=row.advice,
+                kind=FailureKind.TIMEOUT,
+                limit=limit,
+            )
+        else:
+            failure.message = f"{row.reason}: {failure.message}"
+            failure.outcome = row.outcome
+            failure.advice = row.advice
+        self._conclude(row, failure, now)
+
+    def cancelled(self, *, now: float) -> None:
+        """The caller ends the call. The driver closes what is open; the official worker then cancels the work."""
+        out = self._state in _OUT
+        self._take(CallInput.CANCEL)
+        if self._route is not None and not self._route.over:
+            self._route.cancelled(now=now)
+        else:
+            self._note(EntryKind.CANCELLED, now)
+        outcome = Outcome.PERHAPS_STARTED if out else Outcome.NOT_SENT
+        error = Cancelled("cancelled by the caller", phase=Phase.WORKER, outcome=outcome, advice=Advice.NOTHING)
+        self._finish(error)
+
+    def next_event(self, *, now: float) -> StreamEvent | None:
+        """The next event of a stream that has come, or None: then do what `next_action` asks for."""
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if self._state is CallState.STREAMING and not self._events:
+            # The worker's silence counts from here: until now it was the caller who kept it waiting.
+            self._heard_at = now
+            self._await_more()
+        return event
+
+    def result(self) -> Answer:
+        """The answer, or the raised error of a call that gave up. `LocalProtocolError` while it is not over."""
+        action = self._action
+        if isinstance(action, Done):
+            return action.result
+        if isinstance(action, GiveUp):
+            raise action.error
+        raise LocalProtocolError(f"the call is not over: it is {self._state.value}")
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an answer or an error, and nothing more to do. Events may still wait to be taken."""
+        return isinstance(self._action, Done | GiveUp)
+
+    @property
+    def reading(self) -> bool:
+        """Whether the head of an answer has come, and the rest is awaited."""
+        if self._at_route:
+            return self._route_call.reading
+        return self._state in _READING
+
+    @property
+    def phase(self) -> CallState:
+        """Where the call stands."""
+        return self._state
+
+    @property
+    def stream_head(self) -> ResponseHead | None:
+        """The status and headers of the stream, once it has begun."""
+        return self._head if self._decoder is not None else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stream has said itself that it is done, with OpenAI's ``[DONE]``."""
+        return self._decoder is not None and self._decoder.finished
 
     @property
     def request_idx(self) -> int | None:
         """The number under which the engine knows this request, once it is known."""
-        return self._request_idx
+        if self._session is not None:
+            return self._session.grant.request_idx or self._session.request_idx
+        return self._route_call.request_idx
 
     @property
-    def not_ready(self) -> NotReady | None:
-        """The engine's last word that nothing was ready."""
-        return self._not_ready
+    def record(self) -> Record:
+        """What has happened so far, on both hops."""
+        return Record(self._log)
 
     @property
     def counts(self) -> Counts:
-        """How often things have happened so far."""
-        return Counts(
-            asks=self._asks,
-            polls=self._polls,
-            retries=self._retries,
-            repeats=self._repeats,
-            possible_double_loads=self._double_loads,
-            index_missing=self._index_missing,
-            index_changes=self._index_changes,
-            workers_lost=self._workers_lost,
-            seconds_waited=self._seconds_waited,
+        """How often things have happened so far, on both hops."""
+        return attrs.evolve(
+            Counts() if self._route is None else self._route.counts,
+            work_attempts=self._attempts,
+            possible_double_runs=self._double_runs,
+            seconds_routing=self._seconds_routing,
+            seconds_working=self._seconds_working,
         )
 
-    def state(self, *, now: float) -> RouteState:
+    def snapshot(self, *, now: float) -> CallSnapshot:
         """Where the call stands at `now`."""
-        action = self._action
-        return RouteState(
+        return CallSnapshot(
             phase=self._state,
-            request=self._request,
-            request_idx=self._request_idx,
-            request_idx_age=self._age(now),
-            remaining=self._deadline - now,
-            due_in=max(0.0, action.at - now) if isinstance(action, WaitUntil) else 0.0,
-            why=action.why if isinstance(action, WaitUntil) else None,
-            in_flight=self._state in {AskState.ASKING, AskState.READING},
-            counts=self.counts,
-            not_ready=self._not_ready,
-            grant=self._grant,
+            route=None if self._route is None else self._route.snapshot(now=now),
+            in_flight=self._state in _OUT,
+            work_attempts=self._attempts,
+            possible_double_runs=self._double_runs,
+            fresh_grants=self._fresh_grants,
         )
-
-    def worker_failed(self, error: CallFailed | str, *, now: float, deadline: float | None = None) -> None:
-        """The granted worker is of no use: ask again, after a pause, under the same ``request_idx``.
-
-        `error` says why; a ``retry_after`` in it is honoured. `deadline` replaces the call's, for a caller who limits
-        the wait for each worker. Raises `LocalProtocolError` if there is no grant. Beyond ``max_reroutes`` workers
-        the call gives up.
-        """
-        detail = error if isinstance(error, str) else error.message
-        cause = error if isinstance(error, CallFailed) else None
-        if self._state is not AskState.ANSWERED:
-            self._take(AskInput.LOST)  # refuses, with the words of the table
-        self._note(EntryKind.WORKER_LOST, now, cause.status if cause is not None else None, detail)
-        if self._workers_lost >= self._policy.max_reroutes:
-            self._stop_for_limit("max_reroutes", now, cause)
-            return
-        self._workers_lost += 1
-        self._grant = None
-        if deadline is not None:
-            self._deadline = deadline
-        pause = self._pause(self._workers_lost, cause)
-        self._wait(AskInput.LOST, Why.REROUTE, pause, now, cause)
 
     @classmethod
     def resume(
         cls,
         saved: Mapping[str, Any],
+        route: RouteCall,
+        work: WorkerRequest,
         *,
-        key: Secret | str,
-        rng: Callable[[], float],
         now: float,
-        utc: float,
-        deadline: float | None = None,
-        policy: RetryPolicy = RetryPolicy(),
+        policy: WorkPolicy = WorkPolicy(),
+        guard: Guard = Guard(),
         limits: Limits = Limits(),
-        verifier: Verifier | None = None,
-        tracker: ReqnumTracker | None = None,
-        engine: Origin = ENGINE,
-        key_in_body: bool = False,
-    ) -> RouteCall:
-        """Go on with a call that `RouteState.save` wrote, in this or another process.
+        stream_limits: StreamLimits = StreamLimits(),
+    ) -> Call:
+        """Go on with a call that `CallSnapshot.save` wrote; `route` is `RouteCall.resume` of its ``"route"``.
 
-        The time it had left counts from `now`, unless `deadline` is given; `utc` is the wall clock, from which the age
-        of its ``request_idx`` is known. An ask that was in flight is treated as one that perhaps arrived: under a
-        ``request_idx`` it is simply asked again, without one it uses up one of the policy's ``first_ask_repeats``.
+        Work that was out at a worker counts as *perhaps started*: unless `work` is safe to repeat, the call gives up.
         Raises `InvalidValue` if `saved` is not of this kind.
         """
+        call = cls(route, work, policy=policy, guard=guard, limits=limits, stream_limits=stream_limits)
         try:
-            if (saved["vastroute"], saved["version"]) != ("route", 1):
-                raise InvalidValue("this was not saved by a RouteCall of this version")
-            request = RouteRequest(**saved["request"])
-            counts = Counts(**saved["counts"])
-            remaining = math.inf if saved["remaining"] is None else float(saved["remaining"])
-            index = RouteRequest(endpoint=request.endpoint, request_idx=saved["request_idx"]).request_idx
-            age = saved["request_idx_age"]
-            since = None if age is None else now - float(age) - max(0.0, utc - float(saved["utc"]))
-            wait = WaitUntil(at=now + float(saved["due_in"]), why=Why(saved["why"] or "resume"))
-            in_flight, grant = bool(saved["in_flight"]), saved["grant"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidValue(f"this is no saved route call: {error}") from None
-        call = cls(
-            request,
-            key=key,
-            rng=rng,
-            deadline=now + remaining if deadline is None else deadline,
-            policy=policy,
-            limits=limits,
-            verifier=verifier,
-            tracker=tracker,
-            engine=engine,
-            key_in_body=key_in_body,
-        )
-        call._take_up(counts, index, since, wait)
-        if grant is not None:
-            call._regrant(grant, now)
+            if (saved["vastroute"], saved["version"]) != ("call", 1):
+                raise InvalidValue("this was not saved by a Call of this version")
+            counts = [saved[name] for name in ("work_attempts", "possible_double_runs", "fresh_grants")]
+            in_flight, over = saved["in_flight"], CallState(saved["phase"]) in _OVER
+        except (KeyError, TypeError, ValueError) as reason:
+            raise InvalidValue(f"this is no saved call: {reason}") from None
+        if over:
+            raise InvalidValue("this call was over when it was saved: there is nothing to go on with")
+        if not all(type(each) is int and each >= 0 for each in counts):
+            raise InvalidValue("this is no saved call: its counts are not whole numbers")
+        call._attempts, call._double_runs, call._fresh_grants = counts
+        if in_flight and work.safe_to_repeat:
+            call._double_runs += 1
         elif in_flight:
-            call._outcome = Outcome.PERHAPS_STARTED
-            if not call._may_repeat():
-                call._stop_for_limit("first_ask_repeats", now)
+            error = ConnectionFailed(
+                "the call was saved while its work was out at a worker" + _MAYBE_RUN,
+                phase=Phase.WORKER,
+                outcome=Outcome.PERHAPS_STARTED,
+                advice=Advice.ASK_AGAIN,
+            )
+            call._give_up(error, now)
         return call
 
-    def _take_up(self, counts: Counts, index: int | None, since: float | None, wait: WaitUntil) -> None:
-        self._asks, self._polls, self._retries = counts.asks, counts.polls, counts.retries
-        self._repeats, self._seconds_waited = counts.repeats, counts.seconds_waited
-        self._double_loads, self._workers_lost = counts.possible_double_loads, counts.workers_lost
-        self._index_missing, self._index_changes = counts.index_missing, counts.index_changes
-        self._request_idx, self._request_idx_since = index, since
-        self._action = wait
+    # The steps
 
-    def _regrant(self, raw: str, now: float) -> None:
-        # The same road as a fresh answer takes, so that a saved grant is checked like any other.
-        self._take(AskInput.DUE)
-        self._take(AskInput.HEAD)
-        self._judge(HttpResponse(status=200, body=raw.encode()), now)
+    @property
+    def _at_route(self) -> bool:
+        return self._state is CallState.ROUTING and self._route is not None
 
-    # What the machine asks of us
+    @property
+    def _route_call(self) -> RouteCall:
+        assert self._route is not None
+        return self._route
 
-    def _encode(self) -> HttpRequest:
-        return encode_route(
-            self._request,
-            key=self._secret,
-            engine=self._engine,
-            request_idx=self._request_idx,
-            key_in_body=self._key_in_body,
+    @property
+    def _most_body(self) -> int:
+        """A refusal is judged by its status, however long its page; only a success has to be read whole."""
+        assert self._head is not None
+        return self._policy.max_body if 200 <= self._head.status < 300 else self._limits.max_body
+
+    def _take(self, given: CallInput) -> None:
+        self._state = advance(CALL_TABLE, self._state, given)
+
+    def _next_of_route(self, now: float) -> Send | Receive | WaitUntil | None:
+        """What the route call asks for; None once it has a worker or has given up."""
+        if self._session is not None:
+            self._send(self._session.grant, None, now)
+            return None
+        route = self._route_call
+        if self._routing_since is None:
+            self._routing_since = now
+            route.limit_to(now + self._policy.waiting, "waiting")
+        action = route.next_action(now=now)
+        if isinstance(action, Done):
+            self._seconds_routing += now - self._routing_since
+            self._send(action.result.grant, action.result, now)
+            return None
+        if isinstance(action, GiveUp):
+            self._seconds_routing += now - self._routing_since
+            self._take(CallInput.REFUSE)
+            self._finish(action.error)
+            return None
+        return action
+
+    def _send(self, grant: Grant, granted: RouteResult | None, now: float) -> None:
+        """There is a worker: send it the work, if it is where a grant may lead."""
+        request_idx = self.request_idx
+        self._granted = granted
+        self._index_added = request_idx is not None and "request_idx" not in grant.fields
+        self._take(CallInput.GRANTED)
+        self._sent_at = now
+        if refusal := self._guard.check_origin(grant.origin):
+            self.failed(refusal.as_error(), sent=False, now=now)
+            return
+        session_id = None if self._session is None else self._session.session_id
+        self._attempts += 1
+        self._action = Send(
+            request=encode_worker(grant, self._work, request_idx=request_idx, session_id=session_id),
+            connect_by=min(now + self._policy.connecting, self._deadline),
+            deadline=min(self._bounds(CallState.SENDING)),
+            attempt=self._attempts,
+            phase=Phase.WORKER,
+            # On a kept connection a close before the answer would leave it open whether the work began.
+            fresh=not self._work.safe_to_repeat,
+            guard=self._guard,
         )
+        self._note(EntryKind.SENT, now, None, str(grant.origin))
 
-    def _may_repeat(self) -> bool:
-        """A first ask that may have arrived is repeated only so often: each time its load may count twice."""
-        if self._request_idx is not None or self._outcome is not Outcome.PERHAPS_STARTED:
-            return True
-        if self._double_loads >= self._policy.first_ask_repeats:
-            return False
-        self._double_loads += 1
-        return True
-
-    def _held_index(self) -> int | None:
-        return self._request_idx
-
-    def _judge(self, response: HttpResponse, now: float) -> None:
-        try:
-            answer = decode_route(response, limits=self._limits, key=self._secret)
-        except CallFailed as error:
-            self._hold(error.request_idx, now, missing=False)
-            self._trouble(error, now)
-            return
-        self._hold(answer.request_idx, now, missing=True)
-        if isinstance(answer, Grant):
-            self._look_at(answer, now)
+    def _bounds(self, state: CallState) -> dict[float, str]:
+        """The instants at which this exchange has taken too long, and the limits that say so."""
+        policy = self._policy
+        bounds = {self._deadline: "total"}
+        if state is not CallState.STREAMING:
+            bounds[self._sent_at + policy.working] = "working"
+        if state is CallState.SENDING:
+            bounds[self._sent_at + policy.first_byte] = "first_byte"
         else:
-            self._wait_for_worker(answer, response.status, now)
+            bounds[self._heard_at + policy.silence] = "silence"
+        return bounds
 
-    def _hold(self, index: int | None, now: float, *, missing: bool) -> None:
-        """Keep the request's number: an answer without one clears nothing, one with another is adopted and noted."""
-        if index is None:
-            self._index_missing += missing and self._request_idx is not None
-        elif index != self._request_idx:
-            if self._request_idx is not None:
-                self._index_changes += 1
-                self._note(EntryKind.INDEX_CHANGED, now, None, f"from {self._request_idx} to {index}")
-            self._request_idx = index
-            self._request_idx_since = now
+    def _limit_at(self, now: float, sent: bool | None) -> str | None:
+        """The limit of ours that a time-out reported `now` means; None if it was some other one."""
+        if sent is False:
+            return "total" if now >= self._deadline else "connecting"
+        bounds = self._bounds(self._state)
+        first = min(bounds)
+        return bounds[first] if now >= first else None
 
-    def _age(self, now: float) -> float | None:
-        return None if self._request_idx_since is None else now - self._request_idx_since
+    def _await_more(self) -> None:
+        self._action = Receive(deadline=min(self._bounds(self._state)), attempt=self._attempts, phase=Phase.WORKER)
 
-    def _look_at(self, grant: Grant, now: float) -> None:
-        request, verifier = self._request, self._verifier
-        verdict = _NO_KEY if verifier is None else verifier.check(grant)
-        differences: tuple[str, ...] = ()
-        if grant.endpoint != request.endpoint or grant.cost != request.cost:
-            differences = tuple(name for name in ("endpoint", "cost") if getattr(grant, name) != getattr(request, name))
-        if verifier is not None and verifier.mode is SignatureMode.REQUIRE and (differences or not verdict.verified):
-            why = str(verdict) if not verdict.verified else f"it is for another {' and '.join(differences)}"
-            error = SignatureRefused(
-                f"the grant is not to be trusted: {why}",
-                phase=Phase.ROUTE,
-                outcome=Outcome.ANSWERED,
-                advice=Advice.CHECK_ANSWER,
-                request_id=grant.request_id,
-            )
-            error.verdict = verdict
-            self._refuse(error, now)
+    def _too_large(self, now: float) -> None:
+        assert self._head is not None
+        if not 200 <= self._head.status < 300:
+            del self._body[self._limits.max_body :]
+            self._judge(now)
             return
-        self._grant = grant
-        self._note(EntryKind.GRANTED, now, None, grant.url)
-        self._accept(
-            RouteResult(
+        error = LimitReached(
+            f"the worker's answer is larger than the {self._policy.max_body} bytes allowed",
+            phase=Phase.WORKER,
+            outcome=Outcome.ANSWERED,
+            advice=Advice.RAISE_LIMIT,
+            status=self._head.status,
+            kind=FailureKind.TOO_LARGE,
+            limit="max_body",
+        )
+        self._give_up(error, now)
+
+    def _judge(self, now: float) -> None:
+        """A whole answer is here."""
+        head = self._head
+        assert head is not None
+        response = HttpResponse(status=head.status, headers=head.headers, body=bytes(self._body))
+        row = outcome_of_status(head.status)
+        if row.then is not Then.ANSWER:
+            self._conclude(row, _refusal(row, response, self._session is not None), now)
+            return
+        try:
+            data = decode_body(response)
+        except CallFailed as failure:
+            self._give_up(failure, now)
+            return
+        self._answer(response.headers, response.body, data, now)
+
+    def _end_stream(self, decoder: StreamDecoder, now: float) -> None:
+        assert self._head is not None
+        try:
+            self._events += decoder.end()
+        except CallFailed as failure:
+            self._give_up(failure, now)
+            return
+        framed = self._head.headers.get("content-length") or self._head.headers.get("transfer-encoding")
+        if decoder.incomplete or not (framed or decoder.finished):
+            why = "in the middle of an event" if decoder.incomplete else "and nothing says that this was its end"
+            error = ConnectionFailed(
+                f"the stream stopped {why}",
+                phase=Phase.WORKER,
+                outcome=Outcome.PERHAPS_STARTED,
+                advice=Advice.ASK_AGAIN,
+                status=self._head.status,
+                kind=FailureKind.EOF,
+                excerpt=excerpt(decoder.rest),
+            )
+            error.body = decoder.rest
+            self._give_up(error, now)
+            return
+        self._answer(self._head.headers, b"", None, now)
+
+    def _answer(self, headers: Headers, body: bytes, data: Any, now: float) -> None:
+        assert self._head is not None
+        self._take(CallInput.ANSWER)
+        self._seconds_working += now - self._sent_at
+        self._note(EntryKind.ANSWERED, now, self._head.status)
+        granted, held = self._granted, self._session
+        if granted is not None:
+            grant, verdict, reqnum = granted.grant, granted.verdict, granted.reqnum
+            differences = granted.differences
+        else:
+            assert held is not None
+            grant, verdict, reqnum, differences = held.grant, _NOT_LOOKED, None, ()
+        self._action = Done(
+            result=Answer(
+                status=self._head.status,
+                headers=headers,
+                body=body,
+                data=data,
                 grant=grant,
                 verdict=verdict,
-                reqnum=None if self._tracker is None else self._tracker.observe(grant.url, grant.reqnum),
+                reqnum=reqnum,
+                request_idx=self.request_idx,
+                request_idx_added=self._index_added,
                 differences=differences,
-                request_idx=self._request_idx,
-                request_idx_age=self._age(now),
                 counts=self.counts,
                 record=self.record,
-            ),
-            now,
+            )
         )
 
-    def _wait_for_worker(self, answer: NotReady, status: int, now: float) -> None:
-        self._not_ready = answer
-        self._note(EntryKind.NOT_READY, now, status, answer.status or "")
-        if answer.status is not None and answer.status.strip().casefold() in self._policy.stop_statuses:
-            error = Refused(
-                f"the endpoint is not running (its status is {answer.status!r}): start it, then ask again",
-                phase=Phase.ROUTE,
-                outcome=Outcome.ANSWERED,
-                advice=Advice.CHECK_ENDPOINT,
-                status=status,
-                request_id=answer.request_id,
-            )
-            self._refuse(error, now)
+    def _conclude(self, row: OutcomeRow, error: CallFailed, now: float) -> None:
+        """An exchange with a worker ended without an answer: do what the row says."""
+        again = (
+            row.then is Then.REROUTE
+            or (row.then is Then.REROUTE_IF_SAFE and self._work.safe_to_repeat)
+            or (row.then is Then.FRESH_GRANT and not self._fresh_grants)
+        )
+        if row.then is Then.REROUTE_IF_SAFE and not again:
+            error.message += _MAYBE_RUN
+        if now >= self._deadline and again:
+            self._stop("total", error, now)
+        elif not again or self._route is None or self._state is CallState.STREAMING:
+            self._give_up(error, now)
         else:
-            self._poll(now)
+            self._fresh_grants += row.then is Then.FRESH_GRANT
+            self._double_runs += row.then is Then.REROUTE_IF_SAFE
+            self._seconds_working += now - self._sent_at
+            self._take(CallInput.REROUTE)
+            self._granted = None
+            self._routing_since = now
+            self._route.limit_to(now + self._policy.waiting, "waiting")
+            self._route.worker_failed(error, now=now)
 
-    def _give_up(self, error: CallFailed) -> None:
-        error.not_ready = self._not_ready
-        super()._give_up(error)
+    def _stop(self, limit: str, cause: CallFailed | None, now: float) -> None:
+        started = cause.outcome if cause is not None else Outcome.PERHAPS_STARTED
+        error = LimitReached(
+            "the deadline has come" if cause is None else f"the deadline has come; the last failure: {cause.message}",
+            phase=Phase.WORKER,
+            outcome=started,
+            advice=Advice.RAISE_LIMIT,
+            limit=limit,
+        )
+        error.__cause__ = cause
+        self._give_up(error, now, given=CallInput.LIMIT)
+
+    def _give_up(self, error: CallFailed, now: float, *, given: CallInput = CallInput.REFUSE) -> None:
+        if self._state in _OUT:
+            self._seconds_working += now - self._sent_at
+        self._take(given)
+        self._note(EntryKind.GAVE_UP, now, error.status, error.message)
+        self._finish(error)
+
+    def _finish(self, error: CallFailed) -> None:
+        if error.request_idx is None:
+            error.request_idx = self.request_idx
+        if self._granted is not None:
+            error.verdict = self._granted.verdict
+        error.counts = self.counts
+        error.record = self.record
+        self._action = GiveUp(error=error)
+
+    def _note(self, kind: EntryKind, now: float, status: int | None = None, detail: str = "") -> None:
+        self._log.append((kind, now, Phase.WORKER, self._attempts, self.request_idx, status, detail, None))
+
+
+_OVER = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
+_NOT_LOOKED = Verdict(reason=Reason.OFF, detail="the grant was checked when the session was made, if at all")
+
+
+def _refusal(row: OutcomeRow, response: HttpResponse, in_session: bool) -> CallFailed:
+    """The error that a worker's answer other than 2xx amounts to; its body, bounded, is attached."""
+    status = response.status
+    if in_session and status == 410:
+        kind: type[CallFailed] = SessionGone
+    else:
+        kind = UnexpectedAnswer if row.advice is Advice.CHECK_ANSWER else Refused
+    error = kind(
+        row.reason,
+        phase=Phase.WORKER,
+        outcome=row.outcome,
+        advice=row.advice,
+        status=status,
+        excerpt=excerpt(response.body),
+        retry_after=retry_after(response),
+    )
+    error.body = response.body
+    return error

@@ -14,13 +14,12 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from .errors import Advice, CallFailed, InvalidValue, KeyRefused, Outcome, Phase, Refused, UnexpectedAnswer
-from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
+from .messages import ENGINE, LARGEST_INT, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
 from .policy import Limits
 from .urls import Origin, split_url
 
 EXCERPT = 200
 """Characters of an answer that an error may quote."""
-_LARGEST = 2**63 - 1
 
 
 def encode_route(
@@ -99,7 +98,15 @@ def decode_route(
 
 
 def parse_object(body: bytes, limits: Limits) -> tuple[bytes, dict[str, Any]]:
-    """The exact text of a JSON object and its fields. Raises ValueError, whose text says what it is instead.
+    """The exact text of a JSON object and its fields. Raises ValueError, whose text says what it is instead."""
+    text, fields = parse_body(body, limits)
+    if type(fields) is not dict:
+        raise ValueError("the answer is JSON, but not an object")
+    return text, fields
+
+
+def parse_body(body: bytes, limits: Limits) -> tuple[bytes, Any]:
+    """The exact text of a JSON value, and the value. Raises ValueError, whose text says what it is instead.
 
     Stricter than `json.loads` where two readers could disagree: a field named twice, NaN and infinities, encodings
     other than UTF-8, and nesting beyond the limit are refused.
@@ -115,20 +122,18 @@ def parse_object(body: bytes, limits: Limits) -> tuple[bytes, dict[str, Any]]:
     if text.count("[") + text.count("{") > limits.max_depth and _depth(text) > limits.max_depth:
         raise ValueError("the answer is nested too deeply")
     try:
-        fields = _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError:
         raise ValueError("the answer is not JSON" + (": it is HTML" if text[0] == "<" else "")) from None
     except RecursionError:  # where the limit on nesting is set higher than Python's own
         raise ValueError("the answer is nested too deeply") from None
-    if type(fields) is not dict:
-        raise ValueError("the answer is JSON, but not an object")
-    return text.encode("utf-8"), fields
+    return text.encode("utf-8"), value
 
 
 def request_index(fields: Mapping[str, Any]) -> int | None:
     """The ``request_idx`` of an answer: a positive whole number, or None. 0, null and text count as absent."""
     value = fields.get("request_idx")
-    return value if type(value) is int and 0 < value <= _LARGEST else None
+    return value if type(value) is int and 0 < value <= LARGEST_INT else None
 
 
 def request_id(fields: Mapping[str, Any], key: Secret | None = None) -> str | None:
@@ -145,7 +150,7 @@ def excerpt(data: bytes | str, key: Secret | None = None) -> str:
         # Enough to fill the excerpt; what is cut off here may leave the beginning of a key, which goes too.
         tail = 2 * len(key.reveal()) if key is not None and len(data) > 16 * EXCERPT else 0
         data = _without_key(data[: 16 * EXCERPT].decode("utf-8", "backslashreplace"), key)
-        data = data[: len(data) - tail] if tail < len(data) else ""
+        data = data[: max(0, len(data) - tail)]
     else:
         data = _without_key(data, key)
     data = _SECRETS.sub(r"\1[masked]", data)
@@ -170,7 +175,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # the quotes are escaped, as JSON or as HTML does it.
 _SECRETS = re.compile(
     r"""((?:signature|api_key)(?:\\*["']|&\#?\w+;)?\s*[:=]\s*(?:\\+["']|&\#?\w+;)?|\bBearer\s+)"""
-    r"""(?:"(?:[^"\\]|\\.)*|'(?:[^'\\]|\\.)*|[\[{].*|[^\s"'\\,&}<]+)""",
+    r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[\[{].*|[^\s"'\\,&}<]+)""",
     re.IGNORECASE | re.DOTALL,
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -261,11 +266,11 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return (type(value) is int and abs(value) <= _LARGEST) or (type(value) is float and math.isfinite(value))
+    return (type(value) is int and abs(value) <= LARGEST_INT) or (type(value) is float and math.isfinite(value))
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _LARGEST
+    return type(value) is int and 0 <= value <= LARGEST_INT
 
 
 _GRANT_FIELDS = (
@@ -280,7 +285,7 @@ _GRANT_FIELDS = (
 def _status(value: Any) -> tuple[str | None, dict[str, int]]:
     """A ``status`` of any shape as text, and the numbers that can be read out of it."""
     if isinstance(value, dict):
-        counts = {name: number for name, number in value.items() if type(number) is int and abs(number) <= _LARGEST}
+        counts = {name: number for name, number in value.items() if type(number) is int and abs(number) <= LARGEST_INT}
         return json.dumps(value), counts
     if isinstance(value, str):
         counts = {}
@@ -380,7 +385,7 @@ def _host_of(location: str | None) -> str:
     """The host that a ``Location`` names, and nothing more of it."""
     if location is None:
         return "nowhere"
-    match = re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?([A-Za-z0-9.:\[\]_-]{1,255})(?:[/?#]|$)", location)
+    match = re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#\\]*@)?([A-Za-z0-9.:\[\]_-]{1,255})(?:[/?#]|$)", location)
     if match is not None:
         return match[1]
     return "another path of the same host" if re.match(r"/(?![/\\])", location) else "an unreadable place"

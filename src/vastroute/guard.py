@@ -28,6 +28,8 @@ PRIVATE = "allow_private_address"
 # own credentials, so that allowing a private network does not allow them.
 IPV4_CLASSES: tuple[tuple[str, str, str | None], ...] = (
     ("169.254.169.254/32", "a cloud's metadata service", METADATA),
+    ("169.254.170.2/32", "a container's credentials service", METADATA),
+    ("169.254.170.23/32", "a container's credentials service", METADATA),
     ("100.100.100.200/32", "a cloud's metadata service", METADATA),
     ("168.63.129.16/32", "a cloud's metadata service", METADATA),
     ("192.0.0.192/32", "a cloud's metadata service", METADATA),
@@ -55,6 +57,8 @@ IPV4_CLASSES: tuple[tuple[str, str, str | None], ...] = (
 IPV6_CLASSES: tuple[tuple[str, str, str | None], ...] = (
     ("fd00:ec2::254/128", "a cloud's metadata service", METADATA),
     ("fd20:ce::254/128", "a cloud's metadata service", METADATA),
+    ("fe80::a9fe:a9fe/128", "a cloud's metadata service", METADATA),
+    ("fd00:ec2::23/128", "a container's credentials service", METADATA),
     ("::/128", "the unspecified address", PRIVATE),
     ("::1/128", "loopback", PRIVATE),
     ("fc00::/7", "a private network (unique local)", PRIVATE),

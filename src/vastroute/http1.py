@@ -38,6 +38,8 @@ Event: TypeAlias = ResponseHead | bytes | End | Broken
 
 _END: Final = End()
 _END_OF_REQUEST: Final = h11.EndOfMessage()
+_NOT_TO_SAY: Final = frozenset({"host", "content-length", "transfer-encoding", "upgrade"})
+"""What says how long a request is, where it goes, or that the bytes after it are no HTTP: ours alone to say."""
 _Cached: TypeAlias = tuple[Headers, str, str, Origin, int]
 
 
@@ -108,8 +110,7 @@ class Http1Connection:
         events: list[Event] = []
         if not data:
             self._read(b"", events)
-            if not events:
-                self._break(FailureKind.EOF, "closed before the end of the answer", events)
+            self._clean = False  # an answer that names no length ends with its connection
             return events
         start = 0
         while start < len(data):
@@ -127,6 +128,8 @@ class Http1Connection:
         key = (request.headers, request.method, request.target, request.origin, len(request.body))
         if self._made is not None and self._made[0] == key:
             return self._made[1]
+        if request.method == "CONNECT" or not _NOT_TO_SAY.isdisjoint(name for name, _ in request.headers):
+            raise InvalidValue(f"a request is no CONNECT and has no header of these: {', '.join(sorted(_NOT_TO_SAY))}")
         headers = [("host", request.origin.authority), *request.headers]
         if request.body or request.method not in {"GET", "HEAD"}:
             headers.append(("content-length", str(len(request.body))))
@@ -173,7 +176,9 @@ class Http1Connection:
                 limit = self._limits.max_head
                 self._break(FailureKind.TOO_LARGE, f"a head or a chunk's frame of more than {limit} bytes", events)
             else:
-                self._break(FailureKind.GARBAGE, str(error)[:100], events)
+                # h11's own words depend on how the bytes were cut, and quote them.
+                where = "the head" if self._in_head else "the framing of the body"
+                self._break(FailureKind.GARBAGE, f"{where} is not HTTP", events)
 
     def _take_head(self, event: h11.Response, events: list[Event]) -> None:
         self._in_head = False
@@ -186,10 +191,13 @@ class Http1Connection:
 
     def _take(self, data: bytes, events: list[Event]) -> None:
         if self._left is not None:
+            data, excess = data[: self._left], len(data) > self._left
             self._left -= len(data)
-            if self._left < 0:
+            if data:
+                events.append(data)
+            if excess:
                 self._break(FailureKind.TOO_LARGE, "the body is larger than allowed", events)
-                return
+            return
         events.append(data)
 
     def _break(self, kind: FailureKind, detail: str, events: list[Event]) -> None:
@@ -210,7 +218,7 @@ class ConnectTunnel:
         self._origin = origin
         self._authorization = authorization
         self._left = limits.max_head
-        self._h11 = h11.Connection(h11.CLIENT)
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.max_head)
 
     def send(self) -> bytes:
         """The bytes of the CONNECT request."""
@@ -230,11 +238,11 @@ class ConnectTunnel:
         """
         if not data:
             raise TunnelFailed("the proxy closed the connection")
+        # Not more than it may be, so that a refusal is read as one, however much of its page comes with it.
+        room = self._left
         self._left -= len(data)
-        if self._left < 0:
-            raise TunnelFailed("the proxy's answer is too long")
         try:
-            self._h11.receive_data(data)
+            self._h11.receive_data(data[:room])
             event = self._h11.next_event()
             while isinstance(event, h11.InformationalResponse):
                 event = self._h11.next_event()
@@ -243,7 +251,9 @@ class ConnectTunnel:
         if isinstance(event, h11.Response):
             if not 200 <= event.status_code < 300:
                 raise TunnelFailed(f"the proxy answered {event.status_code}", status=event.status_code)
-            if self._h11.trailing_data[0]:
+            if self._h11.trailing_data[0] or self._left < 0:
                 raise TunnelFailed("the proxy sent bytes of its own into the tunnel")
             return True
+        if self._left <= 0:
+            raise TunnelFailed("the proxy's answer is too long")
         return False

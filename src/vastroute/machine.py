@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
 from .codec import excerpt
@@ -38,6 +38,7 @@ from .record import Counts, EntryKind, Record, Row
 from .state import ASK_TABLE, AskInput, AskState, advance
 
 if TYPE_CHECKING:
+    from .guard import Guard
     from .http1 import Event
 
 T = TypeVar("T")
@@ -69,18 +70,27 @@ class AskMachine(Generic[T]):
     passed as ``now``.
     """
 
-    _phase: ClassVar[Phase] = Phase.LOOKUP
-
     def __init__(
-        self, *, policy: RetryPolicy, limits: Limits, key: Secret | None, rng: Callable[[], float], deadline: float
+        self,
+        *,
+        policy: RetryPolicy,
+        limits: Limits,
+        key: Secret | None,
+        rng: Callable[[], float],
+        deadline: float,
+        phase: Phase,
+        guard: Guard | None = None,
     ) -> None:
         if deadline != deadline or deadline == -math.inf:
             raise InvalidValue("deadline must be monotonic seconds on the clock that `now` is read from")
+        self._phase = phase
+        self._guard = guard
         self._policy = policy
         self._limits = limits
         self._key = key
         self._rng = rng
-        self._deadline = deadline
+        self._deadline = self._total = deadline
+        self._deadline_name = "total"
         self._state = AskState.WAITING
         self._action: Send | Receive | WaitUntil | Done[T] | GiveUp = _AT_ONCE
         self._asks = self._polls = self._retries = self._repeats = 0
@@ -99,11 +109,11 @@ class AskMachine(Generic[T]):
         state = self._state
         if state is AskState.WAITING:
             if now >= self._deadline:
-                self._stop_for_limit("total", now)
+                self._stop_for_limit(self._deadline_name, now)
             elif now >= self._action.at:  # type: ignore[union-attr]  # in this state the action is a WaitUntil
                 self._ask(now)
         elif (state is AskState.ASKING or state is AskState.READING) and now >= self._deadline:
-            self._stop_for_limit("total", now)
+            self._stop_for_limit(self._deadline_name, now)
         return self._action
 
     def receive(self, response: HttpResponse, *, now: float) -> None:
@@ -180,7 +190,7 @@ class AskMachine(Generic[T]):
         stale = reused and failure.kind in _STALE and self._state is AskState.ASKING
         self._head = None
         if now >= self._deadline:
-            self._stop_for_limit("total", now, failure)
+            self._stop_for_limit(self._deadline_name, now, failure)
         elif not self._may_repeat():
             self._stop_for_limit("first_ask_repeats", now, failure)
         elif stale:
@@ -208,6 +218,20 @@ class AskMachine(Generic[T]):
         if isinstance(action, GiveUp):
             raise action.error
         raise LocalProtocolError(f"the call is not over: it is {self._state.value}")
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds: the end of the whole call, whatever `limit_to` says."""
+        return self._total
+
+    def limit_to(self, at: float, name: str) -> None:
+        """Give up `at` already (monotonic seconds), with `name` as the error's ``limit``; not later than `deadline`."""
+        self._deadline, self._deadline_name = (at, name) if at < self._total else (self._total, "total")
+
+    @property
+    def reading(self) -> bool:
+        """Whether the head of an answer has come, and the rest is awaited."""
+        return self._state is AskState.READING
 
     @property
     def phase(self) -> AskState:
@@ -264,6 +288,9 @@ class AskMachine(Generic[T]):
         elif self._asks:
             self._polls += wait.why is Why.POLL
             self._retries += wait.why is Why.RETRY
+        if self._guard is not None and (refusal := self._guard.check_origin(request.origin)):
+            self._refuse(refusal.as_error(phase=self._phase), now)
+            return
         self._asks += 1
         self._outcome = Outcome.PERHAPS_STARTED
         by = min(now + self._policy.ask_limit, self._deadline)
@@ -274,6 +301,7 @@ class AskMachine(Generic[T]):
             attempt=self._asks,
             phase=self._phase,
             fresh=self._fresh,
+            guard=self._guard,
         )
         self._fresh = False
         self._note(EntryKind.ASKED, now)
@@ -344,7 +372,7 @@ class AskMachine(Generic[T]):
         at = now + pause
         if at >= self._deadline:
             # Nothing that could still come would come in time: better to say so now.
-            self._stop_for_limit("total", now, error)
+            self._stop_for_limit(self._deadline_name, now, error)
             return
         self._take(given)
         self._seconds_waited += pause
@@ -358,8 +386,8 @@ class AskMachine(Generic[T]):
 
     def _stop_for_limit(self, limit: str, now: float, cause: CallFailed | None = None) -> None:
         self._take(AskInput.LIMIT)
-        number = self._deadline if limit == "total" else getattr(self._policy, limit)
-        message = "the deadline has come" if limit == "total" else f"the limit {limit}={number} is reached"
+        number = getattr(self._policy, limit, None)
+        message = f"the limit {limit}={number} is reached" if limit != self._deadline_name else "the deadline has come"
         error = LimitReached(
             message if cause is None else f"{message}; the last failure: {cause.message}",
             phase=self._phase,

@@ -7,7 +7,6 @@ where it comes out is an HTTP request's ``Authorization`` header (or its body, w
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, final
 
@@ -19,6 +18,9 @@ from .urls import Origin
 ENGINE = Origin(scheme="https", host="run.vast.ai", port=443)
 """The production engine. Source: wire facts, section 1."""
 USER_AGENT = "vastroute"
+LARGEST_INT = 2**63 - 1
+"""The largest whole number that is taken from an answer or sent."""
+_LARGEST_FLOAT = 1.7976931348623157e308
 
 
 @final
@@ -84,8 +86,12 @@ class Headers:
     __slots__ = ("_pairs",)
 
     def __init__(self, pairs: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] | Headers = ()) -> None:
-        items = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self._pairs = tuple([(_text(name).lower(), _text(value)) for name, value in items])
+        try:
+            # Not every library's headers are a Mapping: those of the standard library only look like one.
+            items = pairs.items() if hasattr(pairs, "items") else pairs
+            self._pairs = tuple([(_text(name).lower(), _text(value)) for name, value in items])
+        except (TypeError, ValueError):
+            raise InvalidValue("headers must be a mapping or pairs, of text or bytes") from None
 
     def get(self, name: str) -> str | None:
         """The first value of `name` (lower case), or None."""
@@ -114,12 +120,22 @@ class Headers:
         shown = [(name, "..." if name in _HIDDEN_HEADERS else value) for name, value in self._pairs]
         return f"Headers({shown!r})"
 
+    def __reduce__(self) -> Any:
+        if any(name in _CREDENTIALS for name, _ in self._pairs):
+            raise LocalProtocolError("headers that hold a key are never pickled or copied")
+        return Headers, (self._pairs,)
 
-_HIDDEN_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
+_HIDDEN_HEADERS = _CREDENTIALS | {"cookie", "set-cookie"}
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    raise TypeError
 
 
 def _headers(value: Any) -> Headers:
@@ -164,13 +180,24 @@ class ResponseHead:
     headers: Headers = attrs.field(converter=_headers, factory=Headers)
 
 
+def _status(_instance: object, _attribute: object, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidValue("status must be the answer's HTTP status: a whole number")
+
+
+def _bytes(value: bytes | bytearray | memoryview) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidValue("body must be the answer's bytes as they came, not text that was made of them")
+    return bytes(value)
+
+
 @attrs.frozen(kw_only=True)
 class HttpResponse:
     """A whole answer as any HTTP library gives it: `headers` may be a mapping or pairs, text or bytes."""
 
-    status: int
+    status: int = attrs.field(validator=_status)
     headers: Headers = attrs.field(converter=_headers, factory=Headers)
-    body: bytes = attrs.field(default=b"", repr=_size)
+    body: bytes = attrs.field(default=b"", converter=_bytes, repr=_size)
 
 
 def _endpoint(_instance: object, _attribute: object, value: str) -> None:
@@ -179,14 +206,15 @@ def _endpoint(_instance: object, _attribute: object, value: str) -> None:
 
 
 def _cost(_instance: object, _attribute: object, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    # Compared, not math.isfinite: that fails for an int which no float can hold.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST_FLOAT:
         raise InvalidValue(
             "cost must be a finite number of at least 0, in the units that the endpoint's workers define"
         )
 
 
 def _index(_instance: object, _attribute: object, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST_INT):
         raise InvalidValue(
             "request_idx must be a whole number from 1, as the engine gave it; leave it out for a new request"
         )
@@ -194,7 +222,7 @@ def _index(_instance: object, _attribute: object, value: int | None) -> None:
 
 def _seconds(_instance: object, attribute: Any, value: object) -> None:
     if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0
+        isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_FLOAT
     ):
         raise InvalidValue(f"{attribute.name} must be seconds: a finite number above 0")
 
@@ -204,12 +232,11 @@ _OWN_INPUTS = frozenset({"endpoint", "api_key", "cost", "request_idx", "replay_t
 
 def _extra(value: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        text = json.dumps(dict(value), allow_nan=False)
+        copy: Mapping[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(f"extra must be a mapping that JSON can hold: {error}") from None
-    if clash := _OWN_INPUTS & set(value):
+    if clash := _OWN_INPUTS & set(copy):
         raise InvalidValue(f"extra must not repeat what has an argument of its own: {', '.join(sorted(clash))}")
-    copy: Mapping[str, Any] = json.loads(text)
     return copy
 
 

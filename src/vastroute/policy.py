@@ -7,15 +7,19 @@ can choose the draw and a fleet of clients does not ask in step.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from .errors import InvalidValue
 
+_LARGEST_FLOAT = 1.7976931348623157e308
+
 
 def _positive(_instance: object, attribute: Any, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    # Compared, not math.isfinite: that fails for an int which no float can hold.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_FLOAT:
         raise InvalidValue(f"{attribute.name} must be a finite number above 0")
 
 
@@ -25,7 +29,10 @@ def _count(_instance: object, attribute: Any, value: object) -> None:
 
 
 def _statuses(value: Any) -> frozenset[str]:
-    return frozenset(text.strip().casefold() for text in value)
+    texts = None if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise InvalidValue("stop_statuses must be a collection of texts")
+    return frozenset(text.strip().casefold() for text in texts)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,15 +50,21 @@ class Pause:
 
     def seconds(self, number: int, draw: float) -> float:
         """The pause before repetition `number` (from 1), for a `draw` in [0, 1): between half of it and all of it."""
-        # A float power overflows long before a patient caller stops polling; past the cap the exponent says nothing.
-        steps = min(number - 1, 64)
-        whole = min(self.first * self.factor**steps, self.cap)
+        try:
+            whole = min(self.first * float(self.factor) ** (number - 1), self.cap)
+        except OverflowError:  # it comes long before a patient caller stops polling, and long after the cap
+            whole = self.cap
         return max(self.floor, whole * (0.5 + 0.5 * draw))
 
     @property
     def least(self) -> float:
         """The shortest pause there can be."""
         return self.floor
+
+
+def _pause(_instance: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, Pause):
+        raise InvalidValue(f"{attribute.name} must be a Pause")
 
 
 @attrs.frozen(kw_only=True)
@@ -79,8 +92,8 @@ class RetryPolicy:
     max_polls: int = attrs.field(default=1000, validator=_count)
     """0 asks once and does not wait for a worker."""
     max_retries: int = attrs.field(default=12, validator=_count)
-    poll_pause: Pause = Pause(first=1.0, factor=1.5, cap=5.0, floor=0.5)
-    retry_pause: Pause = Pause(first=0.5, factor=2.0, cap=20.0, floor=0.25)
+    poll_pause: Pause = attrs.field(default=Pause(first=1.0, factor=1.5, cap=5.0, floor=0.5), validator=_pause)
+    retry_pause: Pause = attrs.field(default=Pause(first=0.5, factor=2.0, cap=20.0, floor=0.25), validator=_pause)
     retry_after_cap: float = attrs.field(default=60.0, validator=_positive)
     """A server's ``Retry-After`` is honoured up to this many seconds."""
     first_ask_repeats: int = attrs.field(default=1, validator=_count)
@@ -95,9 +108,9 @@ class RetryPolicy:
 
         Asks that are repeated at once because a kept connection was stale count with the ask they repeat.
         """
-        by_count = 1 + self.max_polls + self.max_retries + self.max_reroutes
-        by_time = 1 + math.floor(self.total / min(self.poll_pause.least, self.retry_pause.least))
-        return WorstCase(seconds=self.total, asks=2 * min(by_count, by_time))
+        by_count = self.max_polls + self.max_retries + self.max_reroutes
+        by_time = self.total / min(self.poll_pause.least, self.retry_pause.least)
+        return WorstCase(seconds=self.total, asks=2 * (1 + math.floor(min(by_count, by_time))))
 
 
 @attrs.frozen(kw_only=True)

@@ -173,6 +173,7 @@ class _LineDecoder(_Decoder[E]):
         return head.removeprefix(_BOM)
 
     def _lines(self, data: bytes) -> list[E]:
+        """The events that `data` completes; what is behind its last line end is kept."""
         events: list[E] = []
         cut = data.rfind(b"\n") + 1
         tail = self._tail
@@ -237,11 +238,7 @@ class EventStream(_LineDecoder[ServerSentEvent]):
         self._event = self._id = ""
         self._retry: int | None = None
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        if self._closed:
-            self._refuse()
-        if not self._started:
-            data = self._start(data)
+    def _lines(self, data: bytes) -> list[ServerSentEvent]:
         # From here on every line ends with LF. The LF of a CRLF may come with the next piece.
         if self._after_cr and data:
             self._after_cr = False
@@ -249,7 +246,7 @@ class EventStream(_LineDecoder[ServerSentEvent]):
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return self._lines(data)
+        return super()._lines(data)
 
     def end(self) -> list[ServerSentEvent]:
         self._close()
@@ -311,9 +308,7 @@ class EventStream(_LineDecoder[ServerSentEvent]):
         """A blank line: the event, if there is data for one."""
         if self._data:
             data = self._data[:-1].decode("utf-8", "replace")
-            events.append(
-                ServerSentEvent(data=data, event=self._event or "message", id=self._id, retry=self._retry)
-            )
+            events.append(ServerSentEvent(data=data, event=self._event or "message", id=self._id, retry=self._retry))
             self._finished = self._finished or data == DONE
             self._data.clear()
             self._retry = None
@@ -380,7 +375,7 @@ StreamDecoder: TypeAlias = EventStream | JsonLines | RawChunks
 StreamEvent: TypeAlias = ServerSentEvent | JsonLine | bytes
 """What a decoder gives."""
 
-CONTENT_TYPES: Mapping[str, type[EventStream] | type[JsonLines]] = {
+CONTENT_TYPES: Mapping[str, type[EventStream | JsonLines]] = {
     "text/event-stream": EventStream,
     "application/x-ndjson": JsonLines,
     "application/ndjson": JsonLines,

@@ -15,7 +15,7 @@ from .errors import InvalidValue
 
 _URL = re.compile(
     r"(?P<scheme>https?)://"
-    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[!$-;=@-\[\]^_`a-z{|}~]*)?",
     re.IGNORECASE | re.ASCII,
@@ -69,7 +69,12 @@ def split_url(url: str) -> tuple[Origin, str]:
         raise InvalidValue(f"port {port} is not between 1 and 65535")
     if host[0] == "[":
         host = _ipv6(host[1:-1])
-    return Origin(scheme=scheme, host=host, port=port), match["path"] or ""
+    if len(host) > 254:  # the root's dot included; a resolver could not even ask for it
+        raise InvalidValue("the host name is longer than names can be")
+    path = match["path"] or ""
+    if _climbs(path):
+        raise InvalidValue("the path climbs with '.' or '..'")
+    return Origin(scheme=scheme, host=host, port=port), path
 
 
 def join_target(base: str, route: str) -> str:
@@ -83,9 +88,14 @@ def join_target(base: str, route: str) -> str:
         raise InvalidValue(
             f"route {route[:100]!r} is not a plain path: begin it with one slash and percent-encode the rest"
         )
-    if any(part in {".", ".."} for part in target.partition("?")[0].split("/")):
+    if _climbs(target.partition("?")[0]):
         raise InvalidValue(f"route {route[:100]!r} must not climb with '.' or '..'")
     return target
+
+
+def _climbs(path: str) -> bool:
+    """Whether a part of `path` is ``.`` or ``..``, which a server may resolve, also where it is percent-encoded."""
+    return any(re.fullmatch(r"(?:\.|%2e){1,2}", part, re.IGNORECASE) for part in path.split("/"))
 
 
 def _ipv6(host: str) -> str:

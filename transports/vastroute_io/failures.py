@@ -6,10 +6,11 @@ import errno
 import socket
 import ssl
 
-from vastroute import FailureKind, TunnelFailed
+from vastroute import ConnectionFailed, FailureKind, TunnelFailed
 
-FAILURES = (OSError, TunnelFailed)
-"""What ends an exchange over any kind of socket; `ssl.SSLError`, time-outs and look-ups are among the OSErrors."""
+FAILURES = (OSError, TunnelFailed, ConnectionFailed)
+"""What ends an exchange over any kind of socket; `ssl.SSLError`, time-outs and look-ups are among the OSErrors, and a
+guard's refusal is a `vastroute.ConnectionFailed`."""
 
 _BY_CLASS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (TunnelFailed, FailureKind.PROXY),
@@ -37,6 +38,8 @@ def kind_of(error: BaseException | FailureKind) -> FailureKind:
     """How the exchange failed, from the exception that ended it; a kind is itself."""
     if isinstance(error, FailureKind):
         return error
+    if isinstance(error, ConnectionFailed):
+        return error.kind or FailureKind.OTHER
     for cls, kind in _BY_CLASS:
         if isinstance(error, cls):
             return kind

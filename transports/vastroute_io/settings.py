@@ -4,38 +4,79 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypedDict, final
+from pathlib import Path
+from typing import Any, Self, TypeVar, final
 
 import attrs
 
 from vastroute import (
+    CONSOLE,
+    DEFAULT_LIFETIME,
     ENGINE,
-    Entry,
+    Advice,
+    Call,
+    CallFailed,
+    EndpointInfo,
+    Guard,
+    HttpRequest,
+    HttpResponse,
     InvalidValue,
+    KeyRefused,
     Limits,
+    Lookup,
     Machine,
     Origin,
+    Outcome,
+    Phase,
     PoolLimits,
     PublicKey,
-    PublicKeyCall,
     ReqnumTracker,
     RetryPolicy,
     RouteCall,
     RouteRequest,
     Secret,
+    SessionEnded,
+    SessionHandle,
+    SessionInfo,
     SignatureMode,
+    StreamLimits,
     Verifier,
+    WorkerInfo,
+    WorkerRequest,
+    WorkPolicy,
+    decode_endpoints,
+    decode_public_key,
+    decode_session_end,
+    decode_session_get,
+    decode_session_health,
+    decode_worker_root,
+    decode_workers,
+    encode_endpoints,
+    encode_public_key,
+    encode_session_end,
+    encode_session_get,
+    encode_session_health,
+    encode_worker_root,
+    encode_workers,
+    session_payload,
 )
 
 from .credentials import load_key
+from .options import CallOptions, Observer, RouteOptions, SessionOptions, WorkOptions
 from .proxies import Proxy, proxy_from_environment
 
-Observer = Callable[[Entry], None]
-"""Called for every entry of a call's record as it happens. It must not raise."""
+T = TypeVar("T")
+_LISTS = 4 * 1024 * 1024
+"""Bytes of a list of endpoints or workers: far longer than a grant, still bounded."""
+_ROOT = 64 * 1024
 
 
-def _engine(value: Origin | str) -> Origin:
+def _origin(value: Origin | str) -> Origin:
     return Origin.parse(value) if isinstance(value, str) else value
+
+
+def _optional_origin(value: Origin | str | None) -> Origin | None:
+    return None if value is None else _origin(value)
 
 
 def _mode(value: SignatureMode | str) -> SignatureMode:
@@ -53,52 +94,13 @@ def _proxy(value: Proxy | str | None) -> Proxy | str | None:
     return value if value == "environment" or not isinstance(value, str) else Proxy.parse(value)
 
 
-class ClientOptions(TypedDict, total=False):
-    """The arguments that every ``Client`` takes. All are optional and by name."""
-
-    key: Secret | str | None
-    """The endpoint's own key. None looks for it when a call first needs it: see `vastroute_io.credentials`."""
-    engine: Origin | str
-    """The engine's address; production's by default."""
-    policy: RetryPolicy
-    """How long and how often to ask."""
-    limits: Limits
-    """How much to take from a peer."""
-    pool: PoolLimits
-    """How many connections to keep, and for how long."""
-    signature: SignatureMode | str
-    """``"report"`` (the default) checks a grant's signature where a key is known and says what it found; ``"require"``
-    refuses a grant that does not verify, or is for another endpoint or cost; ``"off"`` does not look."""
-    public_key: PublicKey | bytes | str | None
-    """The engine's public key: PEM, DER or a `vastroute.PublicKey`."""
-    fetch_public_key: bool
-    """Fetch the public key from the engine's ``/pubkey/``, once. With ``"require"`` and no key it is fetched anyway. A
-    fetched key is to be trusted as far as the connection it came over."""
-    proxy: Proxy | str | None
-    """The address of an HTTP proxy; ``"environment"`` (the default) for ``HTTPS_PROXY`` and its kin; None for none."""
-    key_in_body: bool
-    """Send the key in the body too, where Vast's page first places it. The header suffices."""
-    observer: Observer | None
-    """Called with every `vastroute.Entry` as it happens. It must not raise."""
-    rng: Callable[[], float]
-    """Draws from [0, 1), to spread the pauses; `random.random` by default."""
-
-
-class RouteOptions(TypedDict, total=False):
-    """The arguments of ``Client.route`` beside the endpoint. All are optional and by name."""
-
-    cost: float
-    """The estimated work, in units that the endpoint's workers define; 100.0 by default."""
-    request_idx: int | None
-    """Go on with an earlier request of the engine's instead of beginning a new one."""
-    timeout: float | None
-    """Seconds for the whole call; None takes the policy's ``total``, 900 by default."""
-    replay_timeout: float | None
-    """Seconds after which the engine may replay an unanswered request on another worker."""
-    extra: Mapping[str, Any]
-    """Further documented inputs of ``/route/``, sent as they are."""
-    policy: RetryPolicy
-    """Replaces the client's for this call."""
+def _root(value: str | Path | bytes | None) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    try:
+        return Path(value).read_bytes()
+    except OSError as error:
+        raise InvalidValue(f"worker_root cannot be read: {error.strerror or type(error).__name__}") from None
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -106,10 +108,17 @@ class Settings:
     """A client's `ClientOptions`, checked, and the machines that they make."""
 
     key: Secret | str | None = attrs.field(default=None, repr=False)
-    engine: Origin = attrs.field(default=ENGINE, converter=_engine)
+    find_key: bool = True
+    engine: Origin = attrs.field(default=ENGINE, converter=_origin)
+    console: Origin | None = attrs.field(default=None, converter=_optional_origin)
     policy: RetryPolicy = attrs.field(factory=RetryPolicy)
+    work_policy: WorkPolicy = attrs.field(factory=WorkPolicy)
     limits: Limits = attrs.field(factory=Limits)
+    stream_limits: StreamLimits = attrs.field(factory=StreamLimits)
     pool: PoolLimits = attrs.field(factory=PoolLimits)
+    guard: Guard = attrs.field(factory=Guard)
+    worker_root: bytes | None = attrs.field(default=None, converter=_root, repr=False)
+    strict_worker_tls: bool = True
     signature: SignatureMode = attrs.field(default=SignatureMode.REPORT, converter=_mode)
     public_key: PublicKey | None = attrs.field(default=None, converter=_public_key)
     fetch_public_key: bool = False
@@ -120,6 +129,13 @@ class Settings:
     tracker: ReqnumTracker = attrs.field(factory=ReqnumTracker, init=False)
     _secret: Secret | None = attrs.field(default=None, init=False, repr=False)
     _verifier: Verifier | None = attrs.field(default=None, init=False)
+    _endpoints: dict[str, EndpointInfo] = attrs.field(factory=dict, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.console is None and self.engine == ENGINE:
+            self.console = CONSOLE
+
+    # Keys
 
     @property
     def needs_public_key(self) -> bool:
@@ -133,6 +149,38 @@ class Settings:
             self._secret = load_key(self.key)
         return self._secret
 
+    def key_for(self, endpoint: str) -> Secret:
+        """The key to ask for a worker of `endpoint` with: its own if it was looked up, else the client's."""
+        known = self._endpoints.get(endpoint)
+        return known.key if known is not None and known.key is not None else self.secret()
+
+    def can_find_key(self) -> bool:
+        """Whether the console may be asked for an endpoint's own key."""
+        return self.find_key and self.console is not None
+
+    def learn(self, endpoints: tuple[EndpointInfo, ...]) -> None:
+        """Take note of an account's endpoints."""
+        self._endpoints = {each.name: each for each in endpoints}
+
+    def endpoint(self, name: str, refused: CallFailed | None = None) -> EndpointInfo:
+        """What was looked up about the endpoint `name`, with a key of its own; else a typed error.
+
+        `refused` is the engine's refusal that the look-up was to mend, if there was one.
+        """
+        found = self._endpoints.get(name)
+        if found is None or found.key is None:
+            error = KeyRefused(
+                f"the key is an account's, and this account has no endpoint {name!r}"
+                if found is None
+                else f"the console gives no key for endpoint {name!r}",
+                phase=Phase.LOOKUP,
+                outcome=refused.outcome if refused is not None else Outcome.ANSWERED,
+                advice=Advice.CHECK_ENDPOINT,
+                request_idx=refused.request_idx if refused is not None else None,
+            )
+            raise error from refused
+        return found
+
     def verifier(self) -> Verifier | None:
         """One verifier for all calls of the client, so that what it has seen is remembered."""
         if self._verifier is None and self.public_key is not None:
@@ -145,10 +193,18 @@ class Settings:
             return proxy_from_environment(origin)
         return self.proxy
 
-    def route_call(self, endpoint: str, options: RouteOptions, *, now: float) -> RouteCall:
-        """The machine for one route call that begins `now`."""
-        policy = options.get("policy", self.policy)
+    # Machines
+
+    def deadline(self, options: RouteOptions | WorkOptions, *, now: float) -> float:
+        """When a call that begins `now` must be over, in monotonic seconds."""
         timeout = options.get("timeout")
+        if timeout is None:
+            policy: RetryPolicy = options.get("policy", self.policy)  # type: ignore[assignment]
+            timeout = policy.total
+        return now + timeout
+
+    def route_call(self, endpoint: str, options: RouteOptions, *, deadline: float) -> RouteCall:
+        """The machine that asks for one worker of `endpoint`."""
         return RouteCall(
             RouteRequest(
                 endpoint=endpoint,
@@ -157,10 +213,10 @@ class Settings:
                 replay_timeout=options.get("replay_timeout"),
                 extra=options.get("extra", {}),
             ),
-            key=self.secret(),
+            key=self.key_for(endpoint),
             rng=self.rng,
-            deadline=now + (policy.total if timeout is None else timeout),
-            policy=policy,
+            deadline=deadline,
+            policy=options.get("policy", self.policy),
             limits=self.limits,
             verifier=self.verifier(),
             tracker=self.tracker,
@@ -168,14 +224,125 @@ class Settings:
             key_in_body=self.key_in_body,
         )
 
-    def public_key_call(self, *, now: float) -> PublicKeyCall:
-        """The machine that fetches the engine's public key."""
-        return PublicKeyCall(
-            rng=self.rng,
-            deadline=now + self.policy.total,
-            policy=self.policy,
+    def routing(self, endpoint: str, options: RouteOptions, *, now: float) -> Callable[[], RouteCall]:
+        """What makes the machine of a route call that begins `now`: again if another key was found for it."""
+        deadline = self.deadline(options, now=now)
+        return lambda: self.route_call(endpoint, options, deadline=deadline)
+
+    def calls(self, endpoint: str, work: WorkerRequest, options: CallOptions, *, now: float) -> Callable[[], Call]:
+        """What makes the machine of a call that begins `now`: again if another key was found for it."""
+        deadline = self.deadline(options, now=now)
+        return lambda: self.call(self.route_call(endpoint, options, deadline=deadline), work, options, now=now)
+
+    def work(
+        self, route: str, payload: Mapping[str, Any] | bytes, options: WorkOptions, *, stream: bool = False
+    ) -> WorkerRequest:
+        """What is posted to a worker."""
+        return WorkerRequest(
+            route=route,
+            payload=payload,
+            headers=options.get("headers", {}),
+            stream=stream,
+            safe_to_repeat=options.get("safe_to_repeat", False),
+        )
+
+    def call(self, source: RouteCall | SessionHandle, work: WorkerRequest, options: WorkOptions, *, now: float) -> Call:
+        """The machine for one piece of work."""
+        return Call(
+            source,
+            work,
+            deadline=None if isinstance(source, RouteCall) else self.deadline(options, now=now),
+            policy=options.get("work_policy", self.work_policy),
+            guard=self.guard,
             limits=self.limits,
-            engine=self.engine,
+            stream_limits=self.stream_limits,
+        )
+
+    def session_work(self, options: SessionOptions) -> WorkerRequest:
+        """What is posted to a worker to make a session there."""
+        payload = session_payload(
+            lifetime=options.get("lifetime", DEFAULT_LIFETIME),
+            on_close_route=options.get("on_close_route"),
+            on_close_payload=options.get("on_close_payload"),
+        )
+        return self.work("/session/create", payload, options)
+
+    def public_key_lookup(self, *, now: float) -> Lookup[PublicKey]:
+        """The machine that fetches the engine's public key."""
+        return self._lookup(encode_public_key(engine=self.engine), decode_public_key, now=now)
+
+    def worker_root_lookup(self, *, now: float) -> Lookup[bytes]:
+        """The machine that fetches the workers' root certificate. It always asks production's console."""
+        return self._lookup(encode_worker_root(), decode_worker_root, now=now, most=_ROOT)
+
+    def endpoints_lookup(self, *, now: float) -> Lookup[tuple[EndpointInfo, ...]]:
+        """The machine that asks the console for the account's endpoints."""
+        if self.console is None:
+            raise InvalidValue("no console is known for this engine: give console=...")
+        key = self.secret()
+        limits = attrs.evolve(self.limits, max_body=_LISTS)
+
+        def decode(response: HttpResponse) -> tuple[EndpointInfo, ...]:
+            return decode_endpoints(response, limits=limits, key=key)
+
+        return self._lookup(encode_endpoints(key=key, console=self.console), decode, now=now, most=_LISTS, key=key)
+
+    def workers_lookup(self, endpoint: EndpointInfo, *, now: float) -> Lookup[tuple[WorkerInfo, ...]]:
+        """The machine that asks the engine for an endpoint's workers."""
+        key = endpoint.key or self.secret()
+        limits = attrs.evolve(self.limits, max_body=_LISTS)
+
+        def decode(response: HttpResponse) -> tuple[WorkerInfo, ...]:
+            return decode_workers(response, limits=limits, key=key)
+
+        request = encode_workers(endpoint.id, key=key, engine=self.engine)
+        return self._lookup(request, decode, now=now, most=_LISTS, key=key)
+
+    def session_get(self, handle: SessionHandle, *, now: float, utc: float) -> Lookup[SessionInfo]:
+        """The machine that asks a worker what it knows of a session."""
+
+        def decode(response: HttpResponse) -> SessionInfo:
+            return decode_session_get(response, handle, utc=utc)
+
+        return self._lookup(encode_session_get(handle), decode, now=now, phase=Phase.WORKER)
+
+    def session_health(self, handle: SessionHandle, *, now: float) -> Lookup[bool]:
+        """The machine that asks a worker whether a session is alive."""
+
+        def decode(response: HttpResponse) -> bool:
+            return decode_session_health(response, handle)
+
+        return self._lookup(encode_session_health(handle), decode, now=now, phase=Phase.WORKER)
+
+    def session_end(self, handle: SessionHandle, *, now: float, seconds: float) -> Lookup[SessionEnded]:
+        """The machine that ends a session, or gives up after `seconds`."""
+
+        def decode(response: HttpResponse) -> SessionEnded:
+            return decode_session_end(response, handle)
+
+        return self._lookup(encode_session_end(handle), decode, now=now, phase=Phase.WORKER, seconds=seconds)
+
+    def _lookup(
+        self,
+        request: HttpRequest,
+        decode: Callable[[HttpResponse], T],
+        *,
+        now: float,
+        most: int | None = None,
+        key: Secret | None = None,
+        phase: Phase = Phase.LOOKUP,
+        seconds: float | None = None,
+    ) -> Lookup[T]:
+        return Lookup(
+            request,
+            decode,
+            rng=self.rng,
+            deadline=now + (self.policy.total if seconds is None else seconds),
+            policy=self.policy,
+            limits=self.limits if most is None else attrs.evolve(self.limits, max_body=most),
+            key=key,
+            phase=phase,
+            guard=self.guard if phase is Phase.WORKER else None,
         )
 
 

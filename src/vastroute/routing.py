@@ -1,0 +1,368 @@
+"""`RouteCall`: one request to the engine for a worker, from the first ask until there is a grant.
+
+It keeps the request's identity: the ``request_idx`` of the engine's first answer goes with every later ask, so that the
+engine counts the load once. A grant whose worker then fails is not the end: `RouteCall.worker_failed` goes on with the
+same ``request_idx``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from .actions import WaitUntil, Why
+from .codec import decode_route, encode_route
+from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, SignatureRefused
+from .machine import AskMachine
+from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
+from .policy import Limits, RetryPolicy
+from .record import Counts, EntryKind, Record
+from .reqnum import ReqnumTracker, ReqnumVerdict
+from .signature import Reason, SignatureMode, Verdict, Verifier
+from .state import AskInput, AskState
+from .urls import Origin
+
+_NO_KEY = Verdict(reason=Reason.NO_KEY)
+
+
+@attrs.frozen(kw_only=True)
+class RouteResult:
+    """A grant, and everything that was found out while getting it."""
+
+    grant: Grant
+    verdict: Verdict
+    """What the check of the signature said."""
+    reqnum: ReqnumVerdict | None
+    """Whether the grant's reqnum is in order, where a tracker was given."""
+    differences: tuple[str, ...]
+    """Fields that came back other than they were asked: ``endpoint``, ``cost``. Usually none."""
+    request_idx: int | None
+    """The request's number at the engine: the grant's, or the one that was held where the grant lacks it."""
+    request_idx_age: float | None
+    """Seconds since that number was first given."""
+    counts: Counts
+    record: Record = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class RouteSnapshot:
+    """Where a `RouteCall` stands, as a value: to print, to compare, to save."""
+
+    phase: AskState
+    request: RouteRequest
+    request_idx: int | None
+    request_idx_age: float | None
+    """Seconds since the number was first given."""
+    remaining: float
+    """Seconds until the deadline; below 0 when it is past."""
+    due_in: float
+    """Seconds until the next ask; 0 unless it waits."""
+    why: Why | None
+    """What it waits for, if it waits."""
+    in_flight: bool
+    """Whether an ask is out; saved, it counts as *perhaps started*."""
+    counts: Counts
+    not_ready: NotReady | None
+    """The engine's last word that nothing was ready."""
+    grant: Grant | None
+    """The grant, once there is one."""
+
+    def save(self, *, utc: float, with_grant: bool = False) -> dict[str, Any]:
+        """Plain JSON values from which `RouteCall.resume` goes on, in another process too.
+
+        `utc` is the wall clock (seconds since 1970), so that the age of the ``request_idx`` is known later. No key
+        is in it, and no grant unless `with_grant`: a grant is a secret. Saved without it, an answered call asks again
+        under its ``request_idx`` when it is resumed.
+        """
+        return {
+            "vastroute": "route",
+            "version": 1,
+            "utc": utc,
+            "phase": self.phase.value,
+            "request": attrs.asdict(self.request),
+            "request_idx": self.request_idx,
+            "request_idx_age": self.request_idx_age,
+            "remaining": self.remaining if math.isfinite(self.remaining) else None,
+            "due_in": self.due_in,
+            "why": self.why and self.why.value,
+            "in_flight": self.in_flight,
+            "counts": attrs.asdict(self.counts),
+            "grant": self.grant.raw.decode() if with_grant and self.grant else None,
+        }
+
+
+class RouteCall(AskMachine[RouteResult]):
+    """One request for a worker, as a machine: see `vastroute.machine` for the rules of driving.
+
+    `key` is the endpoint's own key. `rng` draws from [0, 1). `deadline` is in monotonic seconds. `verifier` checks the
+    grant's signature; without one the verdict says that no key is known. `tracker` says whether a grant's reqnum is in
+    order. The call ends with a `RouteResult` or one of the errors under `vastroute.CallFailed`.
+    """
+
+    def __init__(
+        self,
+        request: RouteRequest,
+        *,
+        key: Secret | str,
+        rng: Callable[[], float],
+        deadline: float,
+        policy: RetryPolicy = RetryPolicy(),
+        limits: Limits = Limits(),
+        verifier: Verifier | None = None,
+        tracker: ReqnumTracker | None = None,
+        engine: Origin = ENGINE,
+        key_in_body: bool = False,
+    ) -> None:
+        secret = Secret.of(key)
+        super().__init__(policy=policy, limits=limits, key=secret, rng=rng, deadline=deadline, phase=Phase.ROUTE)
+        self._secret = secret
+        self._request = request
+        self._verifier = verifier
+        self._tracker = tracker
+        self._engine = engine
+        self._key_in_body = key_in_body
+        self._request_idx = request.request_idx
+        self._request_idx_since: float | None = None
+        self._double_loads = self._index_missing = self._index_changes = self._workers_lost = 0
+        self._not_ready: NotReady | None = None
+        self._grant: Grant | None = None
+
+    @property
+    def request_idx(self) -> int | None:
+        """The number under which the engine knows this request, once it is known."""
+        return self._request_idx
+
+    @property
+    def not_ready(self) -> NotReady | None:
+        """The engine's last word that nothing was ready."""
+        return self._not_ready
+
+    @property
+    def counts(self) -> Counts:
+        """How often things have happened so far."""
+        return Counts(
+            asks=self._asks,
+            polls=self._polls,
+            retries=self._retries,
+            repeats=self._repeats,
+            possible_double_loads=self._double_loads,
+            index_missing=self._index_missing,
+            index_changes=self._index_changes,
+            workers_lost=self._workers_lost,
+            seconds_waited=self._seconds_waited,
+        )
+
+    def snapshot(self, *, now: float) -> RouteSnapshot:
+        """Where the call stands at `now`."""
+        action = self._action
+        return RouteSnapshot(
+            phase=self._state,
+            request=self._request,
+            request_idx=self._request_idx,
+            request_idx_age=self._age(now),
+            remaining=self._total - now,
+            due_in=max(0.0, action.at - now) if isinstance(action, WaitUntil) else 0.0,
+            why=action.why if isinstance(action, WaitUntil) else None,
+            in_flight=self._state in {AskState.ASKING, AskState.READING},
+            counts=self.counts,
+            not_ready=self._not_ready,
+            grant=self._grant,
+        )
+
+    def worker_failed(self, error: CallFailed | str, *, now: float) -> None:
+        """The granted worker is of no use: ask again, after a pause, under the same ``request_idx``.
+
+        `error` says why; a ``retry_after`` in it is honoured. Raises `LocalProtocolError` if there is no grant. Beyond
+        the policy's ``max_reroutes`` workers the call gives up.
+        """
+        detail = error if isinstance(error, str) else error.message
+        cause = error if isinstance(error, CallFailed) else None
+        if self._state is not AskState.ANSWERED:
+            self._take(AskInput.LOST)  # refuses, with the words of the table
+        self._note(EntryKind.WORKER_LOST, now, cause.status if cause is not None else None, detail)
+        if self._workers_lost >= self._policy.max_reroutes:
+            self._stop_for_limit("max_reroutes", now, cause)
+            return
+        self._workers_lost += 1
+        self._grant = None
+        pause = self._pause(self._workers_lost, cause)
+        self._wait(AskInput.LOST, Why.REROUTE, pause, now, cause)
+
+    @classmethod
+    def resume(
+        cls,
+        saved: Mapping[str, Any],
+        *,
+        key: Secret | str,
+        rng: Callable[[], float],
+        now: float,
+        utc: float,
+        deadline: float | None = None,
+        policy: RetryPolicy = RetryPolicy(),
+        limits: Limits = Limits(),
+        verifier: Verifier | None = None,
+        tracker: ReqnumTracker | None = None,
+        engine: Origin = ENGINE,
+        key_in_body: bool = False,
+    ) -> RouteCall:
+        """Go on with a call that `RouteSnapshot.save` wrote, in this or another process.
+
+        The time it had left counts from `now`, unless `deadline` is given; `utc` is the wall clock, from which the age
+        of its ``request_idx`` is known. An ask that was in flight is treated as one that perhaps arrived: under a
+        ``request_idx`` it is simply asked again, without one it uses up one of the policy's ``first_ask_repeats``.
+        Raises `InvalidValue` if `saved` is not of this kind.
+        """
+        try:
+            if (saved["vastroute"], saved["version"]) != ("route", 1):
+                raise InvalidValue("this was not saved by a RouteCall of this version")
+            request = RouteRequest(**saved["request"])
+            counts = Counts(**saved["counts"])
+            remaining = math.inf if saved["remaining"] is None else float(saved["remaining"])
+            index = RouteRequest(endpoint=request.endpoint, request_idx=saved["request_idx"]).request_idx
+            age = saved["request_idx_age"]
+            since = None if age is None else now - float(age) - max(0.0, utc - float(saved["utc"]))
+            wait = WaitUntil(at=now + float(saved["due_in"]), why=Why(saved["why"] or "resume"))
+            in_flight, grant = bool(saved["in_flight"]), saved["grant"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValue(f"this is no saved route call: {error}") from None
+        call = cls(
+            request,
+            key=key,
+            rng=rng,
+            deadline=now + remaining if deadline is None else deadline,
+            policy=policy,
+            limits=limits,
+            verifier=verifier,
+            tracker=tracker,
+            engine=engine,
+            key_in_body=key_in_body,
+        )
+        call._take_up(counts, index, since, wait)
+        if grant is not None:
+            call._regrant(grant, now)
+        elif in_flight:
+            call._outcome = Outcome.PERHAPS_STARTED
+            if not call._may_repeat():
+                call._stop_for_limit("first_ask_repeats", now)
+        return call
+
+    def _take_up(self, counts: Counts, index: int | None, since: float | None, wait: WaitUntil) -> None:
+        self._asks, self._polls, self._retries = counts.asks, counts.polls, counts.retries
+        self._repeats, self._seconds_waited = counts.repeats, counts.seconds_waited
+        self._double_loads, self._workers_lost = counts.possible_double_loads, counts.workers_lost
+        self._index_missing, self._index_changes = counts.index_missing, counts.index_changes
+        self._request_idx, self._request_idx_since = index, since
+        self._action = wait
+
+    def _regrant(self, raw: str, now: float) -> None:
+        # The same road as a fresh answer takes, so that a saved grant is checked like any other.
+        self._take(AskInput.DUE)
+        self._take(AskInput.HEAD)
+        self._judge(HttpResponse(status=200, body=raw.encode()), now)
+
+    # What the machine asks of us
+
+    def _encode(self) -> HttpRequest:
+        return encode_route(
+            self._request,
+            key=self._secret,
+            engine=self._engine,
+            request_idx=self._request_idx,
+            key_in_body=self._key_in_body,
+        )
+
+    def _may_repeat(self) -> bool:
+        """A first ask that may have arrived is repeated only so often: each time its load may count twice."""
+        if self._request_idx is not None or self._outcome is not Outcome.PERHAPS_STARTED:
+            return True
+        if self._double_loads >= self._policy.first_ask_repeats:
+            return False
+        self._double_loads += 1
+        return True
+
+    def _held_index(self) -> int | None:
+        return self._request_idx
+
+    def _judge(self, response: HttpResponse, now: float) -> None:
+        try:
+            answer = decode_route(response, limits=self._limits, key=self._secret)
+        except CallFailed as error:
+            self._hold(error.request_idx, now, missing=False)
+            self._trouble(error, now)
+            return
+        self._hold(answer.request_idx, now, missing=True)
+        if isinstance(answer, Grant):
+            self._look_at(answer, now)
+        else:
+            self._wait_for_worker(answer, response.status, now)
+
+    def _hold(self, index: int | None, now: float, *, missing: bool) -> None:
+        """Keep the request's number: an answer without one clears nothing, one with another is adopted and noted."""
+        if index is None:
+            self._index_missing += missing and self._request_idx is not None
+        elif index != self._request_idx:
+            if self._request_idx is not None:
+                self._index_changes += 1
+                self._note(EntryKind.INDEX_CHANGED, now, None, f"from {self._request_idx} to {index}")
+            self._request_idx = index
+            self._request_idx_since = now
+
+    def _age(self, now: float) -> float | None:
+        return None if self._request_idx_since is None else now - self._request_idx_since
+
+    def _look_at(self, grant: Grant, now: float) -> None:
+        request, verifier = self._request, self._verifier
+        verdict = _NO_KEY if verifier is None else verifier.check(grant)
+        differences: tuple[str, ...] = ()
+        if grant.endpoint != request.endpoint or grant.cost != request.cost:
+            differences = tuple(name for name in ("endpoint", "cost") if getattr(grant, name) != getattr(request, name))
+        if verifier is not None and verifier.mode is SignatureMode.REQUIRE and (differences or not verdict.verified):
+            why = str(verdict) if not verdict.verified else f"it is for another {' and '.join(differences)}"
+            error = SignatureRefused(
+                f"the grant is not to be trusted: {why}",
+                phase=Phase.ROUTE,
+                outcome=Outcome.ANSWERED,
+                advice=Advice.CHECK_ANSWER,
+                request_id=grant.request_id,
+            )
+            error.verdict = verdict
+            self._refuse(error, now)
+            return
+        self._grant = grant
+        self._note(EntryKind.GRANTED, now, None, grant.url)
+        self._accept(
+            RouteResult(
+                grant=grant,
+                verdict=verdict,
+                reqnum=None if self._tracker is None else self._tracker.observe(grant.url, grant.reqnum),
+                differences=differences,
+                request_idx=self._request_idx,
+                request_idx_age=self._age(now),
+                counts=self.counts,
+                record=self.record,
+            ),
+            now,
+        )
+
+    def _wait_for_worker(self, answer: NotReady, status: int, now: float) -> None:
+        self._not_ready = answer
+        self._note(EntryKind.NOT_READY, now, status, answer.status or "")
+        if answer.status is not None and answer.status.strip().casefold() in self._policy.stop_statuses:
+            error = Refused(
+                f"the endpoint is not running (its status is {answer.status!r}): start it, then ask again",
+                phase=Phase.ROUTE,
+                outcome=Outcome.ANSWERED,
+                advice=Advice.CHECK_ENDPOINT,
+                status=status,
+                request_id=answer.request_id,
+            )
+            self._refuse(error, now)
+        else:
+            self._poll(now)
+
+    def _give_up(self, error: CallFailed) -> None:
+        error.not_ready = self._not_ready
+        super()._give_up(error)

@@ -1,0 +1,174 @@
+"""The worker's hop as values: what is sent to a worker, and what an answer is. Pure functions, like the codec's.
+
+The grant goes to the worker byte for byte. No key of ours goes with it: the official worker asks for none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .codec import excerpt
+from .errors import Advice, InvalidValue, Outcome, Phase, UnexpectedAnswer
+from .messages import USER_AGENT, Grant, Headers, HttpRequest, HttpResponse
+from .record import Counts, Record
+from .reqnum import ReqnumVerdict
+from .signature import Verdict
+from .urls import join_target
+
+_OWN = (("content-type", "application/json"), ("accept-encoding", "identity"), ("user-agent", USER_AGENT))
+_PLAIN = Headers(_OWN)
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te", "upgrade"})
+
+
+def _payload(value: Mapping[str, Any] | bytes) -> bytes:
+    if isinstance(value, bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidValue("payload is not JSON") from None
+    if not isinstance(value, Mapping):
+        # The official worker answers anything else with 422 (wire facts, section 3).
+        raise InvalidValue(f"payload must be a JSON object, not {type(value).__name__}")
+    try:
+        return json.dumps(dict(value), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue(f"payload must be what JSON can hold: {error}") from None
+
+
+def _headers(value: Any) -> Headers:
+    headers = value if isinstance(value, Headers) else Headers(value)
+    if clash := sorted(_FRAMING & {name for name, _ in headers}):
+        raise InvalidValue(f"headers must not hold what frames the request: {', '.join(clash)}")
+    named = {name for name, _ in headers}
+    return Headers((*(pair for pair in _OWN if pair[0] not in named), *headers)) if headers else _PLAIN
+
+
+def _route(_instance: object, _attribute: object, value: str) -> None:
+    join_target("", value)
+
+
+@attrs.frozen(kw_only=True)
+class WorkerRequest:
+    """The work: what is posted to whichever worker is granted."""
+
+    route: str = attrs.field(validator=_route)
+    """The path at the worker, such as ``/v1/completions``; a slash in front is added where it lacks one."""
+    payload: bytes = attrs.field(converter=_payload, repr=False)
+    """A JSON object; given as a mapping, or as its JSON text, and kept as the text that is sent."""
+    headers: Headers = attrs.field(converter=_headers, factory=Headers)
+    """Headers of the caller's own. ``Authorization`` goes to the worker only if it is named here."""
+    stream: bool = False
+    """Whether the answer is wanted piece by piece, as it comes."""
+    safe_to_repeat: bool = False
+    """Whether the work may run twice. Without it, work that perhaps started is never sent again."""
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A worker's answer, and everything that was found out while getting it."""
+
+    status: int
+    headers: Headers
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    """The body as it came; empty for a stream, whose pieces were given out."""
+    data: Any = attrs.field(repr=False)
+    """What the body says: a JSON value where the content type says JSON, text for ``text/*``, else the bytes; None if
+    it is empty."""
+    grant: Grant
+    verdict: Verdict
+    """What the check of the grant's signature said."""
+    reqnum: ReqnumVerdict | None
+    """Whether the grant's reqnum was in order, where a tracker was given."""
+    request_idx: int | None
+    """The request's number at the engine."""
+    request_idx_added: bool
+    """Whether the grant lacked that number, so that the one we held was added for the worker."""
+    differences: tuple[str, ...]
+    """Fields of the grant that came back other than they were asked."""
+    counts: Counts
+    record: Record = attrs.field(repr=False)
+
+    @property
+    def content_type(self) -> str:
+        """The media type without its parameters, lower case; empty if none was given."""
+        return content_type(self.headers)
+
+    def json(self) -> Any:
+        """The body as JSON, whatever the content type says. Raises ValueError if it is none."""
+        return json.loads(self.body)
+
+    def text(self) -> str:
+        """The body as text, in UTF-8 unless the content type names another charset that Python knows."""
+        return _decode(self.body, self.headers)
+
+
+def encode_worker(
+    grant: Grant, work: WorkerRequest, *, request_idx: int | None = None, session_id: str | None = None
+) -> HttpRequest:
+    """The HTTP request that sends `work` to the worker of `grant`.
+
+    The grant's own bytes stand in it. Only where the grant lacks a ``request_idx``, without which workers refuse it,
+    is the `request_idx` that is held added. Source: wire facts, sections 2 and 3.
+    """
+    return HttpRequest(
+        method="POST",
+        origin=grant.origin,
+        target=join_target(grant.path, work.route),
+        headers=work.headers,
+        body=b'{"auth_data": %b, "session_id": %b, "payload": %b}'
+        % (auth_data(grant, request_idx), json.dumps(session_id).encode(), work.payload),
+    )
+
+
+def auth_data(grant: Grant, request_idx: int | None = None) -> bytes:
+    """The grant's own JSON text, with `request_idx` added at its end if it has no such field."""
+    if request_idx is None or "request_idx" in grant.fields:
+        return grant.raw
+    return grant.raw[:-1] + b', "request_idx": %d}' % request_idx
+
+
+def decode_body(response: HttpResponse) -> Any:
+    """What the body of a worker's 2xx answer says: see `Answer.data`.
+
+    Raises `UnexpectedAnswer`, with the bytes in its ``body``, where the content type promises JSON and it is none: the
+    work is done and paid for, and is never run again for that.
+    """
+    if not response.body:
+        return None
+    kind = content_type(response.headers)
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return json.loads(response.body)
+        except (ValueError, RecursionError):
+            error = UnexpectedAnswer(
+                "the worker's answer says that it is JSON, but is not; its bytes are in the error's body",
+                phase=Phase.WORKER,
+                outcome=Outcome.ANSWERED,
+                advice=Advice.CHECK_ANSWER,
+                status=response.status,
+                excerpt=excerpt(response.body),
+            )
+            error.body = response.body
+            raise error from None
+    return _decode(response.body, response.headers) if kind.startswith("text/") else response.body
+
+
+def content_type(headers: Headers) -> str:
+    """The media type that `headers` name, lower case and without parameters; empty if there is none."""
+    return (headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+def _decode(body: bytes, headers: Headers) -> str:
+    _, _, parameters = (headers.get("content-type") or "").partition(";")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            try:
+                return body.decode(value.strip(" \"'"), "replace")
+            except (LookupError, ValueError):
+                break
+    return body.decode("utf-8", "replace")

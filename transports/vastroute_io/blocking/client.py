@@ -1,0 +1,179 @@
+"""`Client`: the verbs, each of which makes a machine and drives it."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, final
+
+from vastroute import (
+    Answer,
+    EndpointInfo,
+    KeyRefused,
+    Machine,
+    Pool,
+    PublicKey,
+    RouteResult,
+    SessionHandle,
+    WorkerInfo,
+    WorkerRequest,
+)
+
+from ..options import CallOptions, ClientOptions, RouteOptions, SessionOptions
+from ..settings import Settings
+from ..tls import keep_root, kept_root, worker_context
+from .drive import Drive
+from .links import ByteStream, Clock, Connect, Link, Links, Place, RealClock
+from .session import Session
+from .stream import Stream
+
+T = TypeVar("T")
+
+
+@final
+class Client:
+    """Calls to Vast.ai's serverless workers. Use it as ``with Client() as client``; any number of threads may share it.
+
+    Beside the options of `vastroute_io.options.ClientOptions` it takes `connect`, which opens every stream in place of
+    ours (or is one ready stream, which serves until it ends); `ssl_context`, which replaces the context for the engine:
+    the system's roots, strict; `worker_ssl_context`, which replaces the one for workers; and `clock`, which replaces
+    the system's.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Connect | ByteStream | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        worker_ssl_context: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._settings = Settings(**options)
+        self._clock = RealClock() if clock is None else clock
+        self._links = Links(self._settings, self._clock, connect, ssl_context, self._worker_tls)
+        self._worker_context = worker_ssl_context
+        self._key_lock = threading.Lock()
+        self._root_lock = threading.Lock()
+
+    @property
+    def pool(self) -> Pool[Place, Link]:
+        """The connections that are kept; `vastroute.Pool.inspect` shows them."""
+        return self._links.pool
+
+    def route(self, endpoint: str, **options: Unpack[RouteOptions]) -> RouteResult:
+        """Ask for a worker of `endpoint`, waiting while none is ready; see `vastroute_io.options.RouteOptions`.
+
+        Raises an error under `vastroute.CallFailed` if there is no worker in the end, and `vastroute.InvalidValue` for
+        an argument that cannot be used.
+        """
+        self._prepare()
+        make = self._settings.routing(endpoint, options, now=self._clock())
+        return self.with_key_for(endpoint, lambda: self.run(make()))
+
+    def call(
+        self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
+    ) -> Answer:
+        """Have a worker of `endpoint` do the work: post `payload`, a JSON object, to its `route`; the whole answer.
+
+        See `vastroute_io.options.CallOptions`. Raises an error under `vastroute.CallFailed` if there is no answer of
+        the 2xx kind in the end, and `vastroute.InvalidValue` for an argument that cannot be used.
+        """
+        return self._work(endpoint, self._settings.work(route, payload, options), options)
+
+    def stream(
+        self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
+    ) -> Stream:
+        """The same for an answer that is wanted piece by piece: ``with client.stream(...) as events``."""
+        work = self._settings.work(route, payload, options, stream=True)
+
+        def begin(stream: Stream) -> None:
+            self._prepare()
+            make = self._settings.calls(endpoint, work, options, now=self._clock())
+            self.with_key_for(endpoint, lambda: stream.start(make()))
+
+        return Stream(self._links, self._settings, begin)
+
+    def session(self, endpoint: str, **options: Unpack[SessionOptions]) -> Session:
+        """A lease on one worker for several requests: ``with client.session(...) as session``.
+
+        It is made on entering the block and ended on leaving it. See `vastroute_io.options.SessionOptions`.
+        """
+        work = self._settings.session_work(options)
+        lifetime = options.get("lifetime")
+        return Session(
+            self._links, self._settings, create=lambda: self._work(endpoint, work, options), lifetime=lifetime
+        )
+
+    def resume_session(self, handle: SessionHandle) -> Session:
+        """Go on with a session that was made before, perhaps in another process: see `vastroute.SessionHandle.load`."""
+        return Session(self._links, self._settings, handle=handle)
+
+    def endpoints(self) -> tuple[EndpointInfo, ...]:
+        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
+        found = self.run(self._settings.endpoints_lookup(now=self._clock()))
+        self._settings.learn(found)
+        return found
+
+    def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
+        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
+        self.endpoints()
+        found = self._settings.endpoint(endpoint)
+        return self.run(self._settings.workers_lookup(found, now=self._clock()))
+
+    def fetch_public_key(self) -> PublicKey:
+        """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
+        with self._key_lock:
+            if self._settings.public_key is None:
+                lookup = self._settings.public_key_lookup(now=self._clock())
+                self._settings.public_key = self.run(lookup)
+            return self._settings.public_key
+
+    def run(self, machine: Machine[T]) -> T:
+        """Drive any machine of the core to its end: the result, or its error raised."""
+        return Drive(self._links, self._settings, machine).run()
+
+    def with_key_for(self, endpoint: str, attempt: Callable[[], T]) -> T:
+        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it."""
+        try:
+            return attempt()
+        except KeyRefused as error:
+            if not self._settings.can_find_key():
+                raise
+            self.endpoints()
+            self._settings.endpoint(endpoint, refused=error)
+        return attempt()
+
+    def close(self) -> None:
+        """Close every idle connection; those in use follow when their calls end."""
+        self._links.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self, endpoint: str, work: WorkerRequest, options: CallOptions) -> Answer:
+        self._prepare()
+        make = self._settings.calls(endpoint, work, options, now=self._clock())
+        return self.with_key_for(endpoint, lambda: self.run(make()))
+
+    def _prepare(self) -> None:
+        if self._settings.needs_public_key:
+            self.fetch_public_key()
+
+    def _worker_tls(self) -> ssl.SSLContext:
+        """The context for workers, made when the first of them is reached over TLS."""
+        with self._root_lock:
+            if self._worker_context is None:
+                root = self._settings.worker_root or kept_root()
+                if root is None:
+                    root = self.run(self._settings.worker_root_lookup(now=self._clock()))
+                    keep_root(root)
+                self._worker_context = worker_context(root, strict=self._settings.strict_worker_tls)
+            return self._worker_context

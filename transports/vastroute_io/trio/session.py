@@ -1,0 +1,126 @@
+"""A lease on one worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack, final
+
+import trio
+
+from vastroute import (
+    Answer,
+    Call,
+    CallFailed,
+    SessionEnded,
+    SessionHandle,
+    SessionInfo,
+    SessionLife,
+    SessionState,
+)
+
+from ..options import WorkOptions
+from ..sessions import END_SECONDS, handle_of, report
+from ..settings import Settings
+from ..views import SessionView
+from .drive import Drive
+from .links import Links
+from .stream import Stream
+
+
+@final
+class Session(SessionView):
+    """Several requests to one worker. Made by ``Client.session`` and ``Client.resume_session``.
+
+    Every request adds one whole lifetime to the session, used or not: `life` keeps account. Leaving the block ends the
+    session at the worker, also when the block is cancelled: that is the one thing that is waited for then, for at most
+    five seconds. A session that the worker no longer knows ends requests with `vastroute.SessionGone`.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        settings: Settings,
+        *,
+        create: Callable[[], Awaitable[Answer]] | None = None,
+        handle: SessionHandle | None = None,
+        lifetime: float | None = None,
+    ) -> None:
+        self._links = links
+        self._settings = settings
+        self._create = create
+        self._saved = handle
+        self._lifetime = lifetime
+
+    async def call(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> Answer:
+        """Post `payload` to the worker's `route`: the whole answer. Nothing is ever sent to another worker.
+
+        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        """
+        call = self._begin(route, payload, options, stream=False)
+        number = self.life.request_sent()
+        try:
+            return await Drive(self._links, self._settings, call).run()
+        finally:
+            report(self.life, number, call, now=trio.current_time())
+
+    def stream(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> Stream:
+        """The same for an answer that is wanted piece by piece: ``async with session.stream(...) as events``."""
+
+        async def begin(stream: Stream) -> None:
+            call = self._begin(route, payload, options, stream=True)
+            number = self.life.request_sent()
+            try:
+                await stream.start(call)
+            finally:
+                report(self.life, number, call, now=trio.current_time())
+
+        return Stream(self._links, self._settings, begin)
+
+    async def health(self) -> bool:
+        """Whether the worker says that the session is alive. It adds nothing to its lifetime."""
+        lookup = self._settings.session_health(self.handle, now=trio.current_time())
+        alive = await Drive(self._links, self._settings, lookup).run()
+        if not alive:
+            self.life.gone(now=trio.current_time())
+        return alive
+
+    async def info(self) -> SessionInfo:
+        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime."""
+        lookup = self._settings.session_get(self.handle, now=trio.current_time(), utc=time.time())
+        info = await Drive(self._links, self._settings, lookup).run()
+        self.life.told(info, now=trio.current_time(), utc=time.time())
+        return info
+
+    async def end(self) -> SessionEnded:
+        """End the session now. The worker closes the connections of its requests in flight."""
+        lookup = self._settings.session_end(self.handle, now=trio.current_time(), seconds=END_SECONDS)
+        answer = await Drive(self._links, self._settings, lookup).run()
+        self.life.ended(answer, now=trio.current_time())
+        return answer
+
+    async def __aenter__(self) -> Self:
+        self._check_new()
+        handle = self._saved
+        if handle is None:
+            assert self._create is not None
+            handle = handle_of(await self._create(), utc=time.time(), lifetime=self._lifetime)
+        self._life = SessionLife(handle, now=trio.current_time(), utc=time.time())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.life.state is not SessionState.OPEN:
+            return
+        # The lease is paid for until it ends, so its end is worth a bounded wait even under cancellation.
+        with trio.move_on_after(END_SECONDS, shield=True):
+            try:
+                await self.end()
+            except CallFailed:
+                return  # it ends by itself when its lifetime is over
+
+    def _begin(self, route: str, payload: Mapping[str, Any] | bytes, options: WorkOptions, *, stream: bool) -> Call:
+        work = self._settings.work(route, payload, options, stream=stream)
+        return self._settings.call(self.handle, work, options, now=trio.current_time())
