@@ -23,6 +23,7 @@ from .errors import (
     Outcome,
     Phase,
     Refused,
+    SessionGone,
     SignatureRefused,
     TunnelFailed,
     UnexpectedAnswer,
@@ -55,7 +56,17 @@ from .signature import (
     signed_text,
     verify,
 )
-from .state import ASK_TABLE, CALL_TABLE, AskInput, AskState, CallInput, CallState
+from .state import (
+    ASK_TABLE,
+    CALL_TABLE,
+    SESSION_TABLE,
+    AskInput,
+    AskState,
+    CallInput,
+    CallState,
+    SessionInput,
+    SessionState,
+)
 from .urls import Origin
 
 if TYPE_CHECKING:
@@ -80,14 +91,7 @@ if TYPE_CHECKING:
     )
     from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
     from .pool import Holding, Open, Pool, PoolLimits, Ticket, Use, Wait
-    from .sessions import (
-        DEFAULT_LIFETIME,
-        SessionEnded,
-        SessionGone,
-        SessionHandle,
-        SessionInfo,
-        SessionLife,
-        SessionState,
+    from .session_codec import (
         decode_session_create,
         decode_session_end,
         decode_session_get,
@@ -98,6 +102,7 @@ if TYPE_CHECKING:
         encode_session_health,
         session_payload,
     )
+    from .sessions import DEFAULT_LIFETIME, SessionEnded, SessionHandle, SessionInfo, SessionLife
     from .streams import (
         EventStream,
         JsonLine,
@@ -138,11 +143,9 @@ _ON_FIRST_USE = {
     "RawChunks": "streams",
     "ServerSentEvent": "streams",
     "SessionEnded": "sessions",
-    "SessionGone": "sessions",
     "SessionHandle": "sessions",
     "SessionInfo": "sessions",
     "SessionLife": "sessions",
-    "SessionState": "sessions",
     "StreamDecoder": "streams",
     "StreamEvent": "streams",
     "StreamLimits": "streams",
@@ -157,25 +160,25 @@ _ON_FIRST_USE = {
     "decode_body": "work",
     "decode_endpoints": "lookups",
     "decode_public_key": "lookups",
-    "decode_session_create": "sessions",
-    "decode_session_end": "sessions",
-    "decode_session_get": "sessions",
-    "decode_session_health": "sessions",
+    "decode_session_create": "session_codec",
+    "decode_session_end": "session_codec",
+    "decode_session_get": "session_codec",
+    "decode_session_health": "session_codec",
     "decode_worker_root": "lookups",
     "decode_workers": "lookups",
     "encode_endpoints": "lookups",
     "encode_public_key": "lookups",
-    "encode_session_create": "sessions",
-    "encode_session_end": "sessions",
-    "encode_session_get": "sessions",
-    "encode_session_health": "sessions",
+    "encode_session_create": "session_codec",
+    "encode_session_end": "session_codec",
+    "encode_session_get": "session_codec",
+    "encode_session_health": "session_codec",
     "encode_worker": "work",
     "encode_worker_root": "lookups",
     "encode_workers": "lookups",
     "outcome_of_failure": "outcomes",
     "outcome_of_status": "outcomes",
     "read_worker_root": "lookups",
-    "session_payload": "sessions",
+    "session_payload": "session_codec",
     "stream_decoder": "streams",
 }
 
@@ -186,6 +189,7 @@ __all__ = [
     "DEFAULT_LIFETIME",
     "ENGINE",
     "FORMS",
+    "SESSION_TABLE",
     "WORKER_ROOT_PINS",
     "Action",
     "Advice",
@@ -262,6 +266,7 @@ __all__ = [
     "SessionGone",
     "SessionHandle",
     "SessionInfo",
+    "SessionInput",
     "SessionLife",
     "SessionState",
     "SignatureMode",

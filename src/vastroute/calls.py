@@ -27,6 +27,7 @@ from .errors import (
     Outcome,
     Phase,
     Refused,
+    SessionGone,
     UnexpectedAnswer,
 )
 from .guard import Guard
@@ -36,7 +37,7 @@ from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
 from .record import Counts, EntryKind, Record, Row
 from .routing import RouteCall, RouteResult, RouteSnapshot
-from .sessions import SessionGone, SessionHandle
+from .sessions import SessionHandle
 from .signature import Reason, Verdict
 from .state import CALL_TABLE, CallInput, CallState, advance
 from .streams import StreamDecoder, StreamEvent, StreamLimits, stream_decoder

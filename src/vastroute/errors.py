@@ -8,7 +8,8 @@
     ├── TunnelFailed            a proxy did not connect us; a driver reports it like any failure to connect
     └── CallFailed              what the engine, a worker or the network did
         ├── Refused             they answered, and the answer is no
-        │   └── KeyRefused      the key is not accepted
+        │   ├── KeyRefused      the key is not accepted
+        │   └── SessionGone     the worker knows no such session
         ├── UnexpectedAnswer    they answered, but not in this protocol
         ├── ConnectionFailed    the exchange broke before there was a whole answer
         ├── LimitReached        a limit of the caller's ended the call
@@ -186,6 +187,10 @@ class Refused(CallFailed):
 
 class KeyRefused(Refused):
     """The key was not accepted: wrong, or an account's where an endpoint's own is wanted."""
+
+
+class SessionGone(Refused):
+    """The worker knows no such session: it expired, was ended, or the worker was started anew. Make another one."""
 
 
 class UnexpectedAnswer(CallFailed):

@@ -139,6 +139,53 @@ CALL_TABLE: Mapping[CallState, Mapping[CallInput, CallState]] = {
     CallState.CANCELLED: {},
 }
 
+
+class SessionState(Enum):
+    """Where a session stands, as far as we know."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    """We ended it."""
+    LOST = "lost"
+    """The worker knows it no more."""
+
+
+class SessionInput(Enum):
+    """What can happen to it."""
+
+    SENT = "a request was sent with it"
+    ANSWERED = "a request was answered"
+    FAILED = "a request broke"
+    TOLD = "the worker told of it"
+    END = "the worker ended it at our wish"
+    GONE = "the worker does not know it"
+
+
+SESSION_TABLE: Mapping[SessionState, Mapping[SessionInput, SessionState]] = {
+    SessionState.OPEN: {
+        SessionInput.SENT: SessionState.OPEN,
+        SessionInput.ANSWERED: SessionState.OPEN,
+        SessionInput.FAILED: SessionState.OPEN,
+        SessionInput.TOLD: SessionState.OPEN,
+        SessionInput.END: SessionState.ENDED,
+        SessionInput.GONE: SessionState.LOST,
+    },
+    # Answers cross each other: what was out when the session ended is still reported, and changes nothing.
+    SessionState.ENDED: {
+        SessionInput.ANSWERED: SessionState.ENDED,
+        SessionInput.FAILED: SessionState.ENDED,
+        SessionInput.TOLD: SessionState.ENDED,
+        SessionInput.GONE: SessionState.ENDED,
+    },
+    SessionState.LOST: {
+        SessionInput.ANSWERED: SessionState.LOST,
+        SessionInput.FAILED: SessionState.LOST,
+        SessionInput.TOLD: SessionState.LOST,
+        SessionInput.END: SessionState.ENDED,
+        SessionInput.GONE: SessionState.LOST,
+    },
+}
+
 S = TypeVar("S", bound=Enum)
 I = TypeVar("I", bound=Enum)  # noqa: E741  # states and inputs are S and I in every book
 
@@ -150,5 +197,5 @@ def advance(table: Mapping[S, Mapping[I, S]], state: S, given: I) -> S:
     except KeyError:
         possible = ", ".join(repr(each.value) for each in table[state]) or "nothing: it is over"
         raise LocalProtocolError(
-            f"in state {state.value!r} the call cannot take {given.value!r}; it takes {possible}"
+            f"in the state {state.value!r} it cannot take {given.value!r}; it takes {possible}"
         ) from None

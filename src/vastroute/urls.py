@@ -69,7 +69,7 @@ def split_url(url: str) -> tuple[Origin, str]:
         raise InvalidValue(f"port {port} is not between 1 and 65535")
     if host[0] == "[":
         host = _ipv6(host[1:-1])
-    if len(host) > 254:  # the root's dot included; a resolver could not even ask for it
+    if len(host.removesuffix(".")) > 253:  # no resolver could even ask for it
         raise InvalidValue("the host name is longer than names can be")
     path = match["path"] or ""
     if _climbs(path):

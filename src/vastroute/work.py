@@ -125,8 +125,12 @@ def encode_worker(
 
 
 def auth_data(grant: Grant, request_idx: int | None = None) -> bytes:
-    """The grant's own JSON text, with `request_idx` added at its end if it has no such field."""
-    if request_idx is None or "request_idx" in grant.fields:
+    """The grant's own JSON text, with `request_idx` added at its end if it has no such field. Raises `InvalidValue`."""
+    if request_idx is None:
+        return grant.raw
+    if type(request_idx) is not int or request_idx < 1:
+        raise InvalidValue("request_idx must be a whole number from 1, as the engine gave it")
+    if "request_idx" in grant.fields:
         return grant.raw
     return grant.raw[:-1] + b', "request_idx": %d}' % request_idx
 
