@@ -1,0 +1,209 @@
+"""Test doubles for code that calls Vast.ai's serverless engine: no network, no account, and no waiting.
+
+Everything is loaded on first use: importing this imports neither trio nor ssl. `vastroute_testing.memory.Client` is the
+client without bytes; the transports' own clients run against `connector` and `blocking_connector`, or over real
+sockets against `open_loopback` and `LoopbackThread`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clock import ManualClock
+    from .engine import SimulatedEngine
+    from .fault_table import Faults
+    from .faults import (
+        BadJson,
+        BadSignature,
+        CloseBeforeHead,
+        CutBody,
+        CutStreamAt,
+        Delay,
+        DropField,
+        DropIndex,
+        Fault,
+        Garbled,
+        Hang,
+        Html,
+        OtherIndex,
+        Padded,
+        Redirect,
+        Refuse,
+        ResetBeforeHead,
+        SetField,
+        Slow,
+        Status,
+    )
+    from .fleet import Lifetime, SimulatedEndpoint, StatusForm
+    from .keys import OTHER_TEST_PRIVATE_KEY, OTHER_TEST_PUBLIC_KEY, TEST_PRIVATE_KEY, TEST_PUBLIC_KEY, sign
+    from .life import WorkerPlan, WorkerState
+    from .loopback import Loopback, LoopbackOptions, LoopbackThread, NamedServers, open_loopback
+    from .memory import TEST_KEY, Drive, Received, Transcript, run
+    from .models import MODELS, Model, ModelFailed, Work
+    from .schedule import (
+        Chunk,
+        Cut,
+        End,
+        Garbage,
+        Head,
+        Schedule,
+        Step,
+        answer,
+        body_of,
+        json_answer,
+        stream_answer,
+    )
+    from .server import Close, Serve, Server, ServerConnection, Servers, Write, check_schedule, find_server
+    from .sessions import WorkerSession
+    from .streams import BlockingConnector, BlockingMemoryStream, CutSizes, blocking_connector
+    from .tls import TestAuthority
+    from .trio_streams import Connector, MemoryStream, connector
+    from .workers import SimulatedWorker
+
+_WHERE = {
+    "clock": ("ManualClock",),
+    "engine": ("SimulatedEngine",),
+    "fault_table": ("Faults",),
+    "faults": (
+        "BadJson",
+        "BadSignature",
+        "CloseBeforeHead",
+        "CutBody",
+        "CutStreamAt",
+        "Delay",
+        "DropField",
+        "DropIndex",
+        "Fault",
+        "Garbled",
+        "Hang",
+        "Html",
+        "OtherIndex",
+        "Padded",
+        "Redirect",
+        "Refuse",
+        "ResetBeforeHead",
+        "SetField",
+        "Slow",
+        "Status",
+    ),
+    "fleet": ("Lifetime", "SimulatedEndpoint", "StatusForm"),
+    "keys": ("OTHER_TEST_PRIVATE_KEY", "OTHER_TEST_PUBLIC_KEY", "TEST_PRIVATE_KEY", "TEST_PUBLIC_KEY", "sign"),
+    "life": ("WorkerPlan", "WorkerState"),
+    "loopback": ("Loopback", "LoopbackOptions", "LoopbackThread", "NamedServers", "open_loopback"),
+    "memory": ("TEST_KEY", "Drive", "Received", "Transcript", "run"),
+    "models": ("MODELS", "Model", "ModelFailed", "Work"),
+    "schedule": (
+        "Chunk",
+        "Cut",
+        "End",
+        "Garbage",
+        "Head",
+        "Schedule",
+        "Step",
+        "answer",
+        "body_of",
+        "json_answer",
+        "stream_answer",
+    ),
+    "server": ("Close", "Serve", "Server", "ServerConnection", "Servers", "Write", "check_schedule", "find_server"),
+    "sessions": ("WorkerSession",),
+    "streams": ("BlockingConnector", "BlockingMemoryStream", "CutSizes", "blocking_connector"),
+    "tls": ("TestAuthority",),
+    "trio_streams": ("Connector", "MemoryStream", "connector"),
+    "workers": ("SimulatedWorker",),
+}
+_ON_FIRST_USE = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "MODELS",
+    "OTHER_TEST_PRIVATE_KEY",
+    "OTHER_TEST_PUBLIC_KEY",
+    "TEST_KEY",
+    "TEST_PRIVATE_KEY",
+    "TEST_PUBLIC_KEY",
+    "BadJson",
+    "BadSignature",
+    "BlockingConnector",
+    "BlockingMemoryStream",
+    "Chunk",
+    "Close",
+    "CloseBeforeHead",
+    "Connector",
+    "Cut",
+    "CutBody",
+    "CutSizes",
+    "CutStreamAt",
+    "Delay",
+    "Drive",
+    "DropField",
+    "DropIndex",
+    "End",
+    "Fault",
+    "Faults",
+    "Garbage",
+    "Garbled",
+    "Hang",
+    "Head",
+    "Html",
+    "Lifetime",
+    "Loopback",
+    "LoopbackOptions",
+    "LoopbackThread",
+    "ManualClock",
+    "MemoryStream",
+    "Model",
+    "ModelFailed",
+    "NamedServers",
+    "OtherIndex",
+    "Padded",
+    "Received",
+    "Redirect",
+    "Refuse",
+    "ResetBeforeHead",
+    "Schedule",
+    "Serve",
+    "Server",
+    "ServerConnection",
+    "Servers",
+    "SetField",
+    "SimulatedEndpoint",
+    "SimulatedEngine",
+    "SimulatedWorker",
+    "Slow",
+    "Status",
+    "StatusForm",
+    "Step",
+    "TestAuthority",
+    "Transcript",
+    "Work",
+    "WorkerPlan",
+    "WorkerSession",
+    "WorkerState",
+    "Write",
+    "answer",
+    "blocking_connector",
+    "body_of",
+    "check_schedule",
+    "connector",
+    "find_server",
+    "json_answer",
+    "open_loopback",
+    "run",
+    "sign",
+    "stream_answer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _ON_FIRST_USE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,269 @@
+"""Simulated servers on real sockets, on this machine only, in real time: for real TLS, and for other languages.
+
+Code that waits in virtual time must not meet these: a virtual clock beside a real socket fires its time-outs at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from ipaddress import ip_address
+from types import MappingProxyType, TracebackType
+from typing import Self, TypeAlias, TypedDict, TypeVar, Unpack, final
+
+import trio
+from trio.testing import MockClock
+
+from vastroute import InvalidValue, LocalProtocolError, Origin
+
+from .server import Serve, Server, ServerConnection, serve_of
+from .streams import CutSizes
+from .trio_streams import MemoryStream
+
+NamedServers: TypeAlias = Server | Serve | Mapping[str, Server | Serve]
+"""One server, or several by names of your choice; each gets a socket of its own."""
+T = TypeVar("T")
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_GOODBYE = 1.0
+"""Seconds that a proper close may take: over TLS it sends a last message."""
+
+
+class LoopbackOptions(TypedDict, total=False):
+    """The arguments of `open_loopback` and `LoopbackThread` beside the servers. All are optional and by name."""
+
+    host: str
+    """The IP address to listen at; 127.0.0.1 by default."""
+    port: int
+    """The port; 0, the default, takes a free one. Only for one server."""
+    ssl_context: ssl.SSLContext | None
+    """Speaks TLS with it: see `vastroute_testing.TestAuthority`."""
+    allow_any_host: bool
+    """Listen at an address that others can reach. What is simulated checks nothing, so be sure that you want it."""
+    cut: CutSizes
+    """In pieces of how many bytes the servers write; what arrives together is not in our hands."""
+
+
+@final
+class Loopback:
+    """Where the servers listen, and how many connections they have."""
+
+    def __init__(self, origins: Mapping[str, Origin]) -> None:
+        self.origins: Mapping[str, Origin] = MappingProxyType(dict(origins))
+        """Each server's origin, by its name."""
+        self.opened = 0
+        """How many connections were accepted so far."""
+        self.open = 0
+        """How many of them are open now."""
+        self._idle = trio.Event()
+        self._idle.set()
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the one server. Raises `LocalProtocolError` if there are several."""
+        if len(self.origins) != 1:
+            raise LocalProtocolError("there are several servers: see origins")
+        return next(iter(self.origins.values()))
+
+    @property
+    def url(self) -> str:
+        """The same as text."""
+        return str(self.origin)
+
+    async def wait_idle(self) -> None:
+        """Return when no connection is open: a client that is closed and leaks nothing makes this return."""
+        while self.open:
+            await self._idle.wait()
+
+    async def serve(self, serve: Serve, scheme: str, cut: CutSizes, stream: trio.abc.Stream) -> None:
+        """One accepted connection, to its end."""
+        if not self.open:
+            self._idle = trio.Event()
+        self.open += 1
+        self.opened += 1
+        try:
+            await _connect_both(stream, MemoryStream(ServerConnection(serve, scheme=scheme), cut=cut))
+        finally:
+            await trio.aclose_forcefully(stream)
+            self.open -= 1
+            if not self.open:
+                self._idle.set()
+
+
+@asynccontextmanager
+async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Loopback]:
+    """Listen for as long as the block lasts: ``async with open_loopback(server) as loopback``. See `LoopbackOptions`.
+
+    Schedules are played in trio's time. A mistake in a server (an exception, a schedule that cannot be sent) ends the
+    block. Raises `InvalidValue` for an address that is not loopback, and `LocalProtocolError` under a virtual clock.
+    """
+    if isinstance(trio.lowlevel.current_clock(), MockClock):
+        raise LocalProtocolError("sockets and virtual time do not mix: use vastroute_testing.connector instead")
+    named = dict(servers) if isinstance(servers, Mapping) else {"server": servers}
+    context, cut = options.get("ssl_context"), options.get("cut")
+    scheme = "http" if context is None else "https"
+    address, port = _address(options, len(named))
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        listeners: dict[str, trio.SocketListener] = {}
+        origins: dict[str, Origin] = {}
+        for name in named:
+            (listeners[name],) = await trio.open_tcp_listeners(port, host=address)
+            origins[name] = Origin(scheme=scheme, host=address, port=listeners[name].socket.getsockname()[1])
+        loopback = Loopback(origins)
+        for name, server in named.items():
+            handler = partial(loopback.serve, serve_of(server), scheme, cut)
+            listener: trio.abc.Listener[trio.abc.Stream] = listeners[name]
+            if context is not None:
+                listener = trio.SSLListener(listeners[name], context)
+            nursery.start_soon(trio.serve_listeners, handler, [listener])
+        try:
+            yield loopback
+        except Exception as error:
+            failure = error  # raised outside the nursery, which would wrap it in a group
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@final
+class LoopbackThread:
+    """The same in a thread of its own, for code that is not trio's: ``with LoopbackThread(server) as loopback``."""
+
+    def __init__(self, servers: NamedServers, **options: Unpack[LoopbackOptions]) -> None:
+        self._servers = servers
+        self._options = options
+        self._thread = threading.Thread(target=self._main, name="vastroute loopback", daemon=True)
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._loopback: Loopback | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stop: trio.Event | None = None
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        """Each server's origin, by its name."""
+        return self._running.origins
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the one server. Raises `LocalProtocolError` if there are several."""
+        return self._running.origin
+
+    @property
+    def url(self) -> str:
+        """The same as text."""
+        return self._running.url
+
+    @property
+    def open(self) -> int:
+        """How many connections are open now."""
+        return self._running.open
+
+    @property
+    def opened(self) -> int:
+        """How many connections were accepted so far."""
+        return self._running.opened
+
+    def wait_idle(self, timeout: float = 5.0) -> None:
+        """Return when no connection is open. Raises `TimeoutError` after `timeout` seconds."""
+
+        async def wait() -> None:
+            with trio.move_on_after(timeout):
+                await self._running.wait_idle()
+                return
+            raise TimeoutError(f"{self._running.open} connections are still open")
+
+        trio.from_thread.run(wait, trio_token=self._token)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        if self._loopback is None:
+            self._end()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        assert self._stop is not None
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._stop.set)
+        self._end()
+
+    def _end(self) -> None:
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _running(self) -> Loopback:
+        if self._loopback is None:
+            raise LocalProtocolError("it does not run yet: use it as `with LoopbackThread(server) as loopback`")
+        return self._loopback
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._listen)
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _listen(self) -> None:
+        self._stop = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        async with open_loopback(self._servers, **self._options) as self._loopback:
+            self._ready.set()
+            await self._stop.wait()
+
+
+async def _connect_both(stream: trio.abc.Stream, memory: MemoryStream) -> None:
+    """A socket is a memory stream with a wire before it: carry bytes both ways until either end closes."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_take, stream, memory, nursery.cancel_scope)
+        try:
+            while data := await memory.receive_some():
+                await stream.send_all(data)
+        except _BROKEN:
+            _reset(stream)
+        nursery.cancel_scope.cancel()
+    # TLS ends properly only while nobody is receiving.
+    with trio.move_on_after(_GOODBYE), suppress(*_BROKEN):
+        await stream.aclose()
+
+
+async def _take(stream: trio.abc.Stream, memory: MemoryStream, scope: trio.CancelScope) -> None:
+    try:
+        while data := await stream.receive_some():
+            await memory.send_all(data)
+    except _BROKEN:
+        pass  # it broke, or TLS could not be agreed on
+    scope.cancel()
+
+
+def _reset(stream: trio.abc.Stream) -> None:
+    """Make the kernel send a reset when the socket is closed, in place of an orderly end."""
+    below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    assert isinstance(below, trio.SocketStream)
+    below.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    below.socket.close()
+
+
+def _address(options: LoopbackOptions, servers: int) -> tuple[str, int]:
+    host, port = options.get("host", "127.0.0.1"), options.get("port", 0)
+    try:
+        is_loopback = ip_address(host).is_loopback
+    except ValueError:
+        raise InvalidValue("host must be an IP address to listen at, such as 127.0.0.1 or ::1") from None
+    if not is_loopback and not options.get("allow_any_host", False):
+        raise InvalidValue(f"{host} is not loopback: others could reach it; allow_any_host would allow it")
+    if port and servers > 1:
+        raise InvalidValue("several servers cannot share one port: leave port out")
+    return host, port
