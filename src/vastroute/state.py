@@ -13,7 +13,13 @@ from typing import TypeVar
 from .errors import LocalProtocolError
 
 
-class AskState(Enum):
+class _Row(Enum):
+    """What a table is looked up by. Its members are singletons, and an Enum's own hash is a Python function."""
+
+    __hash__ = object.__hash__
+
+
+class AskState(_Row):
     """Where a call to the engine (or a look-up) stands."""
 
     WAITING = "waiting"
@@ -28,7 +34,7 @@ class AskState(Enum):
     CANCELLED = "cancelled"
 
 
-class AskInput(Enum):
+class AskInput(_Row):
     """What can happen to it."""
 
     DUE = "the pause is over"
@@ -75,7 +81,7 @@ ASK_TABLE: Mapping[AskState, Mapping[AskInput, AskState]] = {
 }
 
 
-class CallState(Enum):
+class CallState(_Row):
     """Where a call of both hops stands."""
 
     ROUTING = "routing"
@@ -91,7 +97,7 @@ class CallState(Enum):
     CANCELLED = "cancelled"
 
 
-class CallInput(Enum):
+class CallInput(_Row):
     """What can happen to it."""
 
     GRANTED = "there is a worker"
@@ -140,7 +146,7 @@ CALL_TABLE: Mapping[CallState, Mapping[CallInput, CallState]] = {
 }
 
 
-class SessionState(Enum):
+class SessionState(_Row):
     """Where a session stands, as far as we know."""
 
     OPEN = "open"
@@ -150,7 +156,7 @@ class SessionState(Enum):
     """The worker knows it no more."""
 
 
-class SessionInput(Enum):
+class SessionInput(_Row):
     """What can happen to it."""
 
     SENT = "a request was sent with it"

@@ -273,6 +273,11 @@ class TestGrant:
         grant = grant_of(reply(fields))
         assert (grant.request_idx, grant.request_id)[name == "__request_id"] is None
 
+    @pytest.mark.parametrize("number", [0, 1, 2**63 - 1])
+    def test_every_whole_number(self, number: int) -> None:
+        grant = grant_of(reply({**FIELDS, "reqnum": number, "cost": number}))
+        assert (grant.reqnum, grant.cost) == (number, number)
+
     @pytest.mark.parametrize("name", ["endpoint", "signature"])
     def test_texts_may_be_anything(self, name: str) -> None:
         for text in ("", "\ud800", "\x00", "日本"):
@@ -499,6 +504,7 @@ class TestRefused:
         assert error.advice is advice
         assert quote in error.excerpt
         assert error.retry_after == 3.0
+        assert ("redirect" in error.message) is (300 <= status < 400)
         assert SIGNATURE not in everything(error)
         if kind is not UnexpectedAnswer and b"5f1c" in body:
             assert (error.request_idx, error.request_id) == (7, "5f1c")
@@ -604,6 +610,8 @@ class TestNotThisProtocol:
             b'{"a": "\\"' + b"[{" * 1000 + b'\\\\"}',
             b'{"a": [' + b"[]," * 1000 + b"1]}",
             b'{"a": {"b": 1}, "b": {"b": 1}}',
+            b'{"a":' * 62 + b"[[], []]" + b"}" * 62,
+            b'{"a": "' + b"x" * 65_527 + b'"}',
             b'{"a": ' + b"9" * 1000 + b"}",
         ],
         ids=lambda value: repr(value)[:30],
@@ -629,7 +637,9 @@ class TestFields:
         assert request_index({"request_idx": value}) == index
         assert request_index({}) is None
 
-    @pytest.mark.parametrize(("value", "name"), [("5f1c", "5f1c"), ("", ""), (5, None), (KEY, "[key]")])
+    @pytest.mark.parametrize(
+        ("value", "name"), [("5f1c", "5f1c"), ("", ""), ("a" * 200,) * 2, (5, None), (KEY, "[key]")]
+    )
     def test_request_id(self, value: object, name: str | None) -> None:
         assert request_id({"__request_id": value}, SECRET) == name
         assert request_id({}) is None
@@ -687,6 +697,12 @@ class TestExcerpt:
         size = 16 * EXCERPT // len(filler.encode()) - before
         shown = excerpt((filler * size + KEY + "." * 60 * more).encode(), SECRET)
         assert KEY[:4] not in shown
+
+    @pytest.mark.parametrize("before", range(1, 40))
+    def test_nor_of_one_that_json_spells_longer(self, before: int) -> None:
+        key = 'a"b\\' * 5
+        body = b" " * (16 * EXCERPT - before) + json.dumps(key).encode()
+        assert set(excerpt(body, Secret(key))) <= {'"', "[", "k", "e", "y", "]"}
 
     def test_a_key_longer_than_what_is_read(self) -> None:
         key = "k1" * 5000
