@@ -74,8 +74,9 @@ def judged_by_h11(data: bytes, *, closed: bool) -> tuple[Plain, bool]:
             seen += [("body", body), ("broken", kind)] if body else [("broken", kind)]
     if not over and body:
         seen.append(("body", body))
-    reusable = over and wire.our_state is h11.DONE and wire.their_state is h11.DONE and not wire.trailing_data[0]
-    return tuple(seen), reusable
+    unread, is_closed = wire.trailing_data
+    kept = wire.our_state is h11.DONE and wire.their_state is h11.DONE and not unread and not is_closed
+    return tuple(seen), over and kept
 
 
 def as_values(events: Iterable[Event]) -> Plain:
