@@ -215,7 +215,7 @@ def decode_workers(
     _check(response, limits, key)
     value = _json(response, limits, key)
     if isinstance(value, dict):
-        if isinstance(text := value.get("error_msg") or value.get("error"), str):
+        if (text := value.get("error_msg") or value.get("error")) and isinstance(text, str):
             raise _refused(text, response, key, value)
         value = value.get("workers")
     if not isinstance(value, list):

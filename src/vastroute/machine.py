@@ -187,16 +187,19 @@ class AskMachine(Generic[T]):
             self._take(AskInput.TROUBLE)  # refuses, with the words of the table
         failure = failure_of(error, kind, phase=self._phase, sent=sent, key=self._key)
         self._outcome = failure.outcome
-        stale = reused and failure.kind in _STALE and self._state is AskState.ASKING
+        # Where a fresh connection was asked for, none was stale, whatever is said: every loop has a pause.
+        stale = reused and failure.kind in _STALE and isinstance(self._action, Send) and not self._action.fresh
         self._head = None
         if now >= self._deadline:
             self._stop_for_limit(self._deadline_name, now, failure)
-        elif not self._may_repeat():
-            self._stop_for_limit("first_ask_repeats", now, failure)
-        elif stale:
+        elif not stale:
+            self._trouble(failure, now)
+        elif self._may_repeat():
             self._repeat_at_once(failure, now)
         else:
-            self._trouble(failure, now)
+            self._stop_for_limit("first_ask_repeats", now, failure)
+        if self._state is AskState.WAITING:
+            self._will_repeat()
 
     def cancelled(self, *, now: float) -> None:
         """The caller ends the call, whatever it is doing. The driver closes what is open."""
@@ -227,6 +230,8 @@ class AskMachine(Generic[T]):
     def limit_to(self, at: float, name: str) -> None:
         """Give up `at` already (monotonic seconds), with `name` as the error's ``limit``; not later than `deadline`."""
         self._deadline, self._deadline_name = (at, name) if at < self._total else (self._total, "total")
+        if isinstance(self._action, WaitUntil) and self._action.at > self._deadline:
+            self._action = WaitUntil(at=self._deadline, why=self._action.why)
 
     @property
     def reading(self) -> bool:
@@ -267,6 +272,9 @@ class AskMachine(Generic[T]):
     def _may_repeat(self) -> bool:
         """Whether the exchange that just broke may be asked again at all."""
         return True
+
+    def _will_repeat(self) -> None:
+        """The exchange that just broke is asked again: for a subclass to count."""
 
     def _held_index(self) -> int | None:
         """The ``request_idx`` that stands in entries and errors."""
@@ -351,10 +359,12 @@ class AskMachine(Generic[T]):
             self._refuse(error, now)
             return
         self._note(EntryKind.TROUBLE, now, error.status, error.message)
-        if self._retries >= self._policy.max_retries:
+        if not self._may_repeat():
+            self._stop_for_limit("first_ask_repeats", now, error)
+        elif self._retries >= self._policy.max_retries:
             self._stop_for_limit("max_retries", now, error)
-            return
-        self._wait(AskInput.TROUBLE, Why.RETRY, self._pause(self._retries + 1, error), now, error)
+        else:
+            self._wait(AskInput.TROUBLE, Why.RETRY, self._pause(self._retries + 1, error), now, error)
 
     def _pause(self, number: int, error: CallFailed | None) -> float:
         pause = self._policy.retry_pause.seconds(number, self._rng())
@@ -433,6 +443,7 @@ def failure_of(
         outcome=Outcome.NOT_SENT if sent is False else Outcome.PERHAPS_STARTED,
         advice=FAILURE_ADVICE[kind],
         kind=kind,
+        limit=error.limit if isinstance(error, ConnectionFailed) else None,
     )
     failure.__cause__ = error if isinstance(error, BaseException) else None
     return failure

@@ -94,6 +94,13 @@ class RouteSnapshot:
         }
 
 
+def _are_counts(counts: Counts) -> bool:
+    return all(
+        (type(value) is int or (type(value) is float and name.startswith("seconds_"))) and 0 <= value < math.inf
+        for name, value in attrs.asdict(counts).items()
+    )
+
+
 class RouteCall(AskMachine[RouteResult]):
     """One request for a worker, as a machine: see `vastroute.machine` for the rules of driving.
 
@@ -186,10 +193,9 @@ class RouteCall(AskMachine[RouteResult]):
         if self._workers_lost >= self._policy.max_reroutes:
             self._stop_for_limit("max_reroutes", now, cause)
             return
-        self._workers_lost += 1
         self._grant = None
-        pause = self._pause(self._workers_lost, cause)
-        self._wait(AskInput.LOST, Why.REROUTE, pause, now, cause)
+        self._wait(AskInput.LOST, Why.REROUTE, self._pause(self._workers_lost + 1, cause), now, cause)
+        self._workers_lost += self._state is AskState.WAITING
 
     @classmethod
     def resume(
@@ -220,13 +226,17 @@ class RouteCall(AskMachine[RouteResult]):
                 raise InvalidValue("this was not saved by a RouteCall of this version")
             request = RouteRequest(**saved["request"])
             counts = Counts(**saved["counts"])
+            AskState(saved["phase"])
             remaining = math.inf if saved["remaining"] is None else float(saved["remaining"])
             index = RouteRequest(endpoint=request.endpoint, request_idx=saved["request_idx"]).request_idx
             age = saved["request_idx_age"]
             since = None if age is None else now - float(age) - max(0.0, utc - float(saved["utc"]))
             wait = WaitUntil(at=now + float(saved["due_in"]), why=Why(saved["why"] or "resume"))
-            in_flight, grant = bool(saved["in_flight"]), saved["grant"]
-        except (KeyError, TypeError, ValueError) as error:
+            in_flight = bool(saved["in_flight"])
+            grant = None if saved["grant"] is None else saved["grant"].encode()
+            if not (_are_counts(counts) and now <= wait.at < math.inf and (since is None or math.isfinite(since))):
+                raise InvalidValue("its counts and seconds are not numbers of at least 0")
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise InvalidValue(f"this is no saved route call: {error}") from None
         call = cls(
             request,
@@ -245,7 +255,9 @@ class RouteCall(AskMachine[RouteResult]):
             call._regrant(grant, now)
         elif in_flight:
             call._outcome = Outcome.PERHAPS_STARTED
-            if not call._may_repeat():
+            if call._may_repeat():
+                call._will_repeat()
+            else:
                 call._stop_for_limit("first_ask_repeats", now)
         return call
 
@@ -255,13 +267,13 @@ class RouteCall(AskMachine[RouteResult]):
         self._double_loads, self._workers_lost = counts.possible_double_loads, counts.workers_lost
         self._index_missing, self._index_changes = counts.index_missing, counts.index_changes
         self._request_idx, self._request_idx_since = index, since
-        self._action = wait
+        self._action = WaitUntil(at=min(wait.at, self._deadline), why=wait.why)
 
-    def _regrant(self, raw: str, now: float) -> None:
+    def _regrant(self, raw: bytes, now: float) -> None:
         # The same road as a fresh answer takes, so that a saved grant is checked like any other.
         self._take(AskInput.DUE)
         self._take(AskInput.HEAD)
-        self._judge(HttpResponse(status=200, body=raw.encode()), now)
+        self._judge(HttpResponse(status=200, body=raw), now)
 
     # What the machine asks of us
 
@@ -276,12 +288,14 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _may_repeat(self) -> bool:
         """A first ask that may have arrived is repeated only so often: each time its load may count twice."""
-        if self._request_idx is not None or self._outcome is not Outcome.PERHAPS_STARTED:
-            return True
-        if self._double_loads >= self._policy.first_ask_repeats:
-            return False
-        self._double_loads += 1
-        return True
+        return not self._first_ask_lost or self._double_loads < self._policy.first_ask_repeats
+
+    def _will_repeat(self) -> None:
+        self._double_loads += self._first_ask_lost
+
+    @property
+    def _first_ask_lost(self) -> bool:
+        return self._request_idx is None and self._outcome is Outcome.PERHAPS_STARTED
 
     def _held_index(self) -> int | None:
         return self._request_idx

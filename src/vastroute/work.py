@@ -41,7 +41,7 @@ def _payload(value: Mapping[str, Any] | bytes) -> bytes:
 
 def _headers(value: Any) -> Headers:
     headers = value if isinstance(value, Headers) else Headers(value)
-    if clash := sorted(_FRAMING & {name for name, _ in headers}):
+    if clash := sorted(_FRAMING & {pair[0] for pair in headers if pair not in _OWN}):  # our own come back by evolve
         raise InvalidValue(f"headers must not hold what frames the request: {', '.join(clash)}")
     named = {name for name, _ in headers}
     return Headers((*(pair for pair in _OWN if pair[0] not in named), *headers)) if headers else _PLAIN
@@ -99,7 +99,10 @@ class Answer:
 
     def json(self) -> Any:
         """The body as JSON, whatever the content type says. Raises ValueError if it is none."""
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("the body is nested too deeply") from None
 
     def text(self) -> str:
         """The body as text, in UTF-8 unless the content type names another charset that Python knows."""
