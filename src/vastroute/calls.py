@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 
 from .actions import Done, GiveUp, Receive, Send, WaitUntil
-from .codec import excerpt, retry_after
 from .errors import (
     Advice,
     CallFailed,
@@ -32,9 +31,10 @@ from .errors import (
 )
 from .guard import Guard
 from .machine import failure_of
-from .messages import Grant, Headers, HttpResponse, ResponseHead
+from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
+from .reading import excerpt, retry_after
 from .record import Counts, EntryKind, Record, Row
 from .routing import RouteCall, RouteResult, RouteSnapshot
 from .sessions import SessionHandle
@@ -181,7 +181,7 @@ class Call:
             try:
                 self._events += self._decoder.feed(data)
             except CallFailed as failure:
-                self._give_up(failure, now)
+                self._give_up(self._masked(failure), now)
                 return
         else:
             self._body += data
@@ -234,13 +234,13 @@ class Call:
             self._route_call.failed(error, kind=kind, sent=sent, now=now, reused=reused)
             return
         if self._state not in _OUT:
-            self._take(CallInput.REFUSE)  # refuses, with the words of the table
+            self._take(CallInput.REROUTE)  # refuses, with the words of the table
         if self._state in _READING:
             sent = True
         failure = (
             error
             if isinstance(error, ConnectionFailed)
-            else failure_of(error, kind, phase=Phase.WORKER, sent=sent, key=None)
+            else failure_of(error, kind, phase=Phase.WORKER, sent=sent, key=self._signature)
         )
         assert failure.kind is not None
         row = outcome_of_failure(failure.kind, sent=sent)
@@ -265,12 +265,16 @@ class Call:
         """The caller ends the call. The driver closes what is open; the official worker then cancels the work."""
         out = self._state in _OUT
         self._take(CallInput.CANCEL)
+        phase = Phase.WORKER
+        if out:
+            self._seconds_working += now - self._sent_at
         if self._route is not None and not self._route.over:
             self._route.cancelled(now=now)
+            phase = Phase.ROUTE
         else:
             self._note(EntryKind.CANCELLED, now)
         outcome = Outcome.PERHAPS_STARTED if out else Outcome.NOT_SENT
-        error = Cancelled("cancelled by the caller", phase=Phase.WORKER, outcome=outcome, advice=Advice.NOTHING)
+        error = Cancelled("cancelled by the caller", phase=phase, outcome=outcome, advice=Advice.NOTHING)
         self._finish(error)
 
     def next_event(self, *, now: float) -> StreamEvent | None:
@@ -414,6 +418,23 @@ class Call:
         assert self._head is not None
         return self._policy.max_body if 200 <= self._head.status < 300 else self._limits.max_body
 
+    @property
+    def _signature(self) -> Secret | None:
+        """The signature of the grant in use, which errors never quote; None if it is nothing that a worker accepts."""
+        held = self._granted or self._session
+        assert held is not None
+        try:
+            return Secret(held.grant.signature)
+        except InvalidValue:
+            return None
+
+    def _masked(self, failure: CallFailed) -> CallFailed:
+        """A decoder's failure, which quotes nothing where it would quote the signature, be it cut already."""
+        signature = self._signature
+        if signature is not None and signature.reveal()[:16] in failure.excerpt.replace("\\", ""):
+            failure.excerpt = ""
+        return failure
+
     def _take(self, given: CallInput) -> None:
         self._state = advance(CALL_TABLE, self._state, given)
 
@@ -445,6 +466,9 @@ class Call:
         self._index_added = request_idx is not None and "request_idx" not in grant.fields
         self._take(CallInput.GRANTED)
         self._sent_at = now
+        if now >= self._deadline:  # the grant came late: no time is left for the work
+            self._stop("total", None, now, outcome=Outcome.NOT_SENT)
+            return
         if refusal := self._guard.check_origin(grant.origin):
             self.failed(refusal.as_error(), sent=False, now=now)
             return
@@ -509,11 +533,12 @@ class Call:
         response = HttpResponse(status=head.status, headers=head.headers, body=bytes(self._body))
         row = outcome_of_status(head.status)
         if row.then is not Then.ANSWER:
-            self._conclude(row, _refusal(row, response, self._session is not None), now)
+            self._conclude(row, _refusal(row, response, self._session is not None, self._signature), now)
             return
         try:
             data = decode_body(response)
         except CallFailed as failure:
+            failure.excerpt = excerpt(response.body, self._signature)
             self._give_up(failure, now)
             return
         self._answer(response.headers, response.body, data, now)
@@ -523,9 +548,10 @@ class Call:
         try:
             self._events += decoder.end()
         except CallFailed as failure:
-            self._give_up(failure, now)
+            self._give_up(self._masked(failure), now)
             return
-        framed = self._head.headers.get("content-length") or self._head.headers.get("transfer-encoding")
+        head = self._head
+        framed = head.headers.get("content-length") or head.headers.get("transfer-encoding") or head.status == 204
         if decoder.incomplete or not (framed or decoder.finished):
             why = "in the middle of an event" if decoder.incomplete else "and nothing says that this was its end"
             error = ConnectionFailed(
@@ -535,7 +561,7 @@ class Call:
                 advice=Advice.ASK_AGAIN,
                 status=self._head.status,
                 kind=FailureKind.EOF,
-                excerpt=excerpt(decoder.rest),
+                excerpt=excerpt(decoder.rest, self._signature),
             )
             error.body = decoder.rest
             self._give_up(error, now)
@@ -580,26 +606,27 @@ class Call:
         )
         if row.then is Then.REROUTE_IF_SAFE and not again:
             error.message += _MAYBE_RUN
-        if now >= self._deadline and again:
-            self._stop("total", error, now)
-        elif not again or self._route is None or self._state is CallState.STREAMING:
+        if not again or self._route is None or self._state is CallState.STREAMING:
             self._give_up(error, now)
+        elif now >= self._deadline:
+            self._stop("total", error, now)
         else:
             self._fresh_grants += row.then is Then.FRESH_GRANT
-            self._double_runs += row.then is Then.REROUTE_IF_SAFE
             self._seconds_working += now - self._sent_at
             self._take(CallInput.REROUTE)
             self._granted = None
             self._routing_since = now
             self._route.limit_to(now + self._policy.waiting, "waiting")
             self._route.worker_failed(error, now=now)
+            self._double_runs += row.then is Then.REROUTE_IF_SAFE and not self._route.over
 
-    def _stop(self, limit: str, cause: CallFailed | None, now: float) -> None:
-        started = cause.outcome if cause is not None else Outcome.PERHAPS_STARTED
+    def _stop(
+        self, limit: str, cause: CallFailed | None, now: float, *, outcome: Outcome = Outcome.PERHAPS_STARTED
+    ) -> None:
         error = LimitReached(
             "the deadline has come" if cause is None else f"the deadline has come; the last failure: {cause.message}",
             phase=Phase.WORKER,
-            outcome=started,
+            outcome=outcome if cause is None else cause.outcome,
             advice=Advice.RAISE_LIMIT,
             limit=limit,
         )
@@ -616,6 +643,8 @@ class Call:
     def _finish(self, error: CallFailed) -> None:
         if error.request_idx is None:
             error.request_idx = self.request_idx
+        if self._route is not None:
+            error.not_ready = self._route.not_ready
         if self._granted is not None:
             error.verdict = self._granted.verdict
         error.counts = self.counts
@@ -630,7 +659,7 @@ _OVER = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
 _NOT_LOOKED = Verdict(reason=Reason.OFF, detail="the grant was checked when the session was made, if at all")
 
 
-def _refusal(row: OutcomeRow, response: HttpResponse, in_session: bool) -> CallFailed:
+def _refusal(row: OutcomeRow, response: HttpResponse, in_session: bool, signature: Secret | None) -> CallFailed:
     """The error that a worker's answer other than 2xx amounts to; its body, bounded, is attached."""
     status = response.status
     if in_session and status == 410:
@@ -643,7 +672,7 @@ def _refusal(row: OutcomeRow, response: HttpResponse, in_session: bool) -> CallF
         outcome=row.outcome,
         advice=row.advice,
         status=status,
-        excerpt=excerpt(response.body),
+        excerpt=excerpt(response.body, signature),
         retry_after=retry_after(response),
     )
     error.body = response.body

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 import attrs
 
-from .codec import excerpt, parse_body, refusal_of, request_id
+from .codec import refusal_of
 from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, UnexpectedAnswer
 from .guard import Guard
 from .machine import AskMachine
 from .messages import ENGINE, USER_AGENT, Headers, HttpRequest, HttpResponse, Secret
 from .policy import Limits, RetryPolicy
+from .reading import excerpt, parse_body, request_id
 from .signature import PublicKey
 from .urls import Origin
 

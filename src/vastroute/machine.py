@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
-from .codec import excerpt
 from .errors import (
     Advice,
     CallFailed,
@@ -34,6 +33,7 @@ from .errors import (
 )
 from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
 from .policy import Limits, RetryPolicy
+from .reading import excerpt
 from .record import Counts, EntryKind, Record, Row
 from .state import ASK_TABLE, AskInput, AskState, advance
 

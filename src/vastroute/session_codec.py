@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .codec import _host_of, _http_date, excerpt, parse_object, retry_after
 from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, SessionGone, UnexpectedAnswer
 from .messages import USER_AGENT, Grant, Headers, HttpRequest, HttpResponse
 from .outcomes import OutcomeRow, Then, outcome_of_status
 from .policy import Limits
+from .reading import excerpt, host_of, http_date, parse_object, retry_after
 from .sessions import (
     DEFAULT_LIFETIME,
     LATEST,
@@ -232,7 +232,7 @@ def _refusal(
     row = rows.get(response.status) or outcome_of_status(response.status)
     reason = row.reason
     if 300 <= response.status < 400:
-        reason = f"a redirect to {_host_of(response.headers.get('location'))}, never followed"
+        reason = f"a redirect to {host_of(response.headers.get('location'))}, never followed"
     cls = UnexpectedAnswer if row.advice is Advice.CHECK_ANSWER else Refused
     return _error(cls, reason, row.advice, response, grant, request_idx, row.outcome)
 
@@ -268,5 +268,5 @@ def _error(
 
 def _clock_ahead(response: HttpResponse, utc: float) -> float:
     # Date is cut to whole seconds, so this is up to one too small and no end is taken for earlier than it may be.
-    date = _http_date(response.headers.get("date") or "")
+    date = http_date(response.headers.get("date") or "")
     return 0.0 if date is None else date - utc

@@ -19,7 +19,6 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, final
 
 import attrs
 
-from .codec import excerpt
 from .errors import (
     Advice,
     CallFailed,
@@ -31,6 +30,7 @@ from .errors import (
     Phase,
     UnexpectedAnswer,
 )
+from .reading import excerpt
 
 DONE = "[DONE]"
 """The data of the event with which OpenAI-style servers end a stream."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from .codec import excerpt
 from .errors import Advice, InvalidValue, Outcome, Phase, UnexpectedAnswer
 from .messages import USER_AGENT, Grant, Headers, HttpRequest, HttpResponse
+from .reading import excerpt
 from .record import Counts, Record
 from .reqnum import ReqnumVerdict
 from .signature import Verdict

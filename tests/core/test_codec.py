@@ -33,7 +33,8 @@ from vastroute import (
     decode_route,
     encode_route,
 )
-from vastroute.codec import EXCERPT, excerpt, parse_object, refusal_of, request_id, request_index, retry_after
+from vastroute.codec import refusal_of
+from vastroute.reading import EXCERPT, excerpt, parse_object, request_id, request_index, retry_after
 
 KEY = "0f9e8d7c6b5a4321-the-key"
 SECRET = Secret(KEY)
@@ -338,6 +339,19 @@ class TestGrant:
         assert why in error.message
         assert error.advice is Advice.ASK_AGAIN
         assert SIGNATURE not in everything(error)
+
+
+class TestGrantThatRepeatsTheKey:
+    """It would take the key to a worker, byte for byte."""
+
+    @pytest.mark.parametrize("name", ["endpoint", "__request_id", "note"])
+    def test_is_refused(self, name: str) -> None:
+        error = failure_of(reply({**FIELDS, name: f"for {KEY}"}))
+        assert "repeats the key" in error.message
+
+    def test_a_short_text_may_be_there_by_chance(self) -> None:
+        answer = decode_route(reply(FIELDS), key=Secret("demo"))
+        assert isinstance(answer, Grant)
 
 
 class TestNotReady:
