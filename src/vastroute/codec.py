@@ -113,9 +113,6 @@ def _grant(raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secr
     def useless(why: str) -> CallFailed:
         return _unexpected(f"the grant cannot be used: {why}", response, key, fields)
 
-    if key is not None and len(key.reveal()) >= _KEY_LIKE and key.reveal().encode() in raw:
-        # A grant goes to the worker byte for byte, and a key goes to none.
-        raise useless("it repeats the key")
     for name, is_right, wanted in _GRANT_FIELDS:
         if not is_right(fields.get(name)):
             raise useless(f"its {name} is not {wanted}")
@@ -123,6 +120,9 @@ def _grant(raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secr
         origin, path = split_url(fields["url"])
     except InvalidValue as error:
         raise useless(f"its url is {error}") from None
+    if key is not None and len(key.reveal()) >= _KEY_LIKE and key.reveal().encode() in raw:
+        # A grant goes to the worker byte for byte, and a key goes to none.
+        raise useless("it repeats the key")
     return Grant(
         raw=raw,
         fields=fields,
