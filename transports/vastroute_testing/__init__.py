@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .clock import ManualClock
+    from .drive import Drive, Received, Transcript, run
     from .engine import SimulatedEngine
     from .fault_table import Faults
     from .faults import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .keys import OTHER_TEST_PRIVATE_KEY, OTHER_TEST_PUBLIC_KEY, TEST_PRIVATE_KEY, TEST_PUBLIC_KEY, sign
     from .life import WorkerPlan, WorkerState
     from .loopback import Loopback, LoopbackOptions, LoopbackThread, NamedServers, open_loopback
-    from .memory import TEST_KEY, Drive, Received, Transcript, run
+    from .memory import TEST_KEY
     from .models import MODELS, Model, ModelFailed, Work
     from .schedule import (
         Chunk,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "clock": ("ManualClock",),
+    "drive": ("Drive", "Received", "Transcript", "run"),
     "engine": ("SimulatedEngine",),
     "fault_table": ("Faults",),
     "faults": (
@@ -92,7 +94,7 @@ _WHERE = {
     "keys": ("OTHER_TEST_PRIVATE_KEY", "OTHER_TEST_PUBLIC_KEY", "TEST_PRIVATE_KEY", "TEST_PUBLIC_KEY", "sign"),
     "life": ("WorkerPlan", "WorkerState"),
     "loopback": ("Loopback", "LoopbackOptions", "LoopbackThread", "NamedServers", "open_loopback"),
-    "memory": ("TEST_KEY", "Drive", "Received", "Transcript", "run"),
+    "memory": ("TEST_KEY",),
     "models": ("MODELS", "Model", "ModelFailed", "Work"),
     "schedule": (
         "Chunk",

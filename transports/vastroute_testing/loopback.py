@@ -10,7 +10,7 @@ import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
 from types import MappingProxyType, TracebackType
@@ -52,13 +52,16 @@ class LoopbackOptions(TypedDict, total=False):
 class Loopback:
     """Where the servers listen, and how many connections they have."""
 
-    def __init__(self, origins: Mapping[str, Origin]) -> None:
+    def __init__(self, origins: Mapping[str, Origin], scope: trio.CancelScope) -> None:
         self.origins: Mapping[str, Origin] = MappingProxyType(dict(origins))
         """Each server's origin, by its name."""
         self.opened = 0
         """How many connections were accepted so far."""
         self.open = 0
         """How many of them are open now."""
+        self.failure: Exception | None = None
+        """The first mistake of a server's, which ends it all."""
+        self._scope = scope
         self._idle = trio.Event()
         self._idle.set()
 
@@ -85,21 +88,43 @@ class Loopback:
             self._idle = trio.Event()
         self.open += 1
         self.opened += 1
+        memory = MemoryStream(ServerConnection(serve, scheme=scheme), cut=cut)
         try:
-            await _connect_both(stream, MemoryStream(ServerConnection(serve, scheme=scheme), cut=cut))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._take, stream, memory, nursery.cancel_scope)
+                await _give(memory, stream)
+                nursery.cancel_scope.cancel()
+            # TLS ends properly only while nobody is receiving.
+            with trio.move_on_after(_GOODBYE), suppress(*_BROKEN):
+                await stream.aclose()
         finally:
-            await trio.aclose_forcefully(stream)
-            self.open -= 1
-            if not self.open:
-                self._idle.set()
+            try:
+                await trio.aclose_forcefully(stream)
+            finally:
+                self.open -= 1
+                if not self.open:
+                    self._idle.set()
+
+    async def _take(self, stream: trio.abc.Stream, memory: MemoryStream, scope: trio.CancelScope) -> None:
+        """A socket is a memory stream with a wire before it: what comes in over the wire goes on to the server."""
+        try:
+            while data := await stream.receive_some():
+                await memory.send_all(data)
+        except _BROKEN:
+            pass  # it broke, or TLS could not be agreed on
+        except Exception as error:
+            self.failure = self.failure or error
+            self._scope.cancel()
+        scope.cancel()
 
 
 @asynccontextmanager
 async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Loopback]:
     """Listen for as long as the block lasts: ``async with open_loopback(server) as loopback``. See `LoopbackOptions`.
 
-    Schedules are played in trio's time. A mistake in a server (an exception, a schedule that cannot be sent) ends the
-    block. Raises `InvalidValue` for an address that is not loopback, and `LocalProtocolError` under a virtual clock.
+    Schedules are played in trio's time. A server that raises, or makes a schedule that cannot be sent, cancels the
+    block, and what it raised comes out of it. Raises `InvalidValue` for an address that is not loopback, OSError for
+    one that cannot be had, and `LocalProtocolError` under a virtual clock.
     """
     if isinstance(trio.lowlevel.current_clock(), MockClock):
         raise LocalProtocolError("sockets and virtual time do not mix: use vastroute_testing.connector instead")
@@ -108,13 +133,15 @@ async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions
     scheme = "http" if context is None else "https"
     address, port = _address(options, len(named))
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with AsyncExitStack() as stack:
         listeners: dict[str, trio.SocketListener] = {}
         origins: dict[str, Origin] = {}
         for name in named:
-            (listeners[name],) = await trio.open_tcp_listeners(port, host=address)
-            origins[name] = Origin(scheme=scheme, host=address, port=listeners[name].socket.getsockname()[1])
-        loopback = Loopback(origins)
+            (opened,) = await trio.open_tcp_listeners(port, host=address)
+            listeners[name] = await stack.enter_async_context(opened)
+            origins[name] = Origin(scheme=scheme, host=address, port=opened.socket.getsockname()[1])
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        loopback = Loopback(origins, nursery.cancel_scope)
         for name, server in named.items():
             handler = partial(loopback.serve, serve_of(server), scheme, cut)
             listener: trio.abc.Listener[trio.abc.Stream] = listeners[name]
@@ -127,6 +154,8 @@ async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions
             failure = error  # raised outside the nursery, which would wrap it in a group
         finally:
             nursery.cancel_scope.cancel()
+    if loopback.failure is not None:
+        raise loopback.failure from failure
     if failure is not None:
         raise failure
 
@@ -224,28 +253,13 @@ class LoopbackThread:
             await self._stop.wait()
 
 
-async def _connect_both(stream: trio.abc.Stream, memory: MemoryStream) -> None:
-    """A socket is a memory stream with a wire before it: carry bytes both ways until either end closes."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_take, stream, memory, nursery.cancel_scope)
-        try:
-            while data := await memory.receive_some():
-                await stream.send_all(data)
-        except _BROKEN:
-            _reset(stream)
-        nursery.cancel_scope.cancel()
-    # TLS ends properly only while nobody is receiving.
-    with trio.move_on_after(_GOODBYE), suppress(*_BROKEN):
-        await stream.aclose()
-
-
-async def _take(stream: trio.abc.Stream, memory: MemoryStream, scope: trio.CancelScope) -> None:
+async def _give(memory: MemoryStream, stream: trio.abc.Stream) -> None:
+    """What the server sends goes out over the wire, until it closes or resets the connection."""
     try:
-        while data := await stream.receive_some():
-            await memory.send_all(data)
+        while data := await memory.receive_some():
+            await stream.send_all(data)
     except _BROKEN:
-        pass  # it broke, or TLS could not be agreed on
-    scope.cancel()
+        _reset(stream)
 
 
 def _reset(stream: trio.abc.Stream) -> None:

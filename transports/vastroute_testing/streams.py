@@ -12,7 +12,7 @@ from itertools import cycle
 from math import inf
 from typing import TypeAlias, final
 
-from vastroute import InvalidValue, Origin
+from vastroute import InvalidValue, LocalProtocolError, Origin
 
 from .clock import ManualClock
 from .server import Close, ServerConnection, Servers, Write, find_server
@@ -109,17 +109,16 @@ class BlockingMemoryStream:
     def receive_some(self, most: int, *, deadline: float) -> bytes:
         """The next bytes, at the instant at which the server sends them; ``b""`` once it closed.
 
-        Raises `TimeoutError` at the deadline, and `ConnectionResetError` after a reset.
+        Raises `TimeoutError` at the deadline, `ConnectionResetError` after a reset, and `LocalProtocolError` in place
+        of waiting for ever.
         """
         self._check_open()
         due = self._inbox.due
+        if min(due, deadline) == inf:
+            raise LocalProtocolError("the server says nothing more and there is no deadline: it would hang for ever")
         if max(due, self._clock()) >= deadline:
             self._clock.sleep_until(deadline)
             raise TimeoutError("the deadline has come")
-        if due == inf:
-            raise InvalidValue(
-                "the server is not going to say anything, and there is no deadline: it would hang for ever"
-            )
         self._clock.sleep_until(due)
         return self._inbox.take(most, now=self._clock())
 

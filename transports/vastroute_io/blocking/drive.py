@@ -52,9 +52,9 @@ class Drive(Generic[T]):
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
             self._machine.cancelled(now=self._clock())
-        if self._watch is not None:
-            self._watch.tell()
         self._put_back()
+        if self._watch is not None:
+            self._watch.tell()  # last: should it raise after all, nothing is left open
 
     def _exchange(self, action: Send | Receive) -> None:
         """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
@@ -69,9 +69,10 @@ class Drive(Generic[T]):
             deadline = action.deadline
             while self._more(link, link.stream.receive_some(MOST, deadline=deadline)):
                 following = machine.next_action(now=self._clock())
-                if type(following) is not Receive:
+                if type(following) is Receive:
+                    deadline = following.deadline
+                elif following is not action:
                     break
-                deadline = following.deadline
         except FAILURES as error:
             failure = error
         now = self._clock()

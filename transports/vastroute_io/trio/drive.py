@@ -54,9 +54,9 @@ class Drive(Generic[T]):
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
             self._machine.cancelled(now=trio.current_time())
-        if self._watch is not None:
-            self._watch.tell()
         await self._put_back()
+        if self._watch is not None:
+            self._watch.tell()  # last: should it raise after all, nothing is left open
 
     async def _exchange(self, action: Send | Receive) -> None:
         """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
@@ -71,9 +71,10 @@ class Drive(Generic[T]):
                 assert link is not None
                 while self._more(link, await link.stream.receive_some(MOST)):
                     following = machine.next_action(now=trio.current_time())
-                    if type(following) is not Receive:
+                    if type(following) is Receive:
+                        scope.deadline = following.deadline
+                    elif following is not action:
                         break
-                    scope.deadline = following.deadline
                 failure = None
             except _BROKEN as error:
                 failure = error
