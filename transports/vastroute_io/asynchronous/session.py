@@ -1,0 +1,124 @@
+"""A lease on one worker: once for every asynchronous library."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, Unpack, final
+
+from vastroute import (
+    Answer,
+    Call,
+    CallFailed,
+    SessionEnded,
+    SessionHandle,
+    SessionInfo,
+    SessionLife,
+    SessionState,
+)
+
+from ..options import WorkOptions
+from ..sessions import END_SECONDS, handle_of, report
+from ..settings import Settings
+from ..views import SessionView
+from .library import Library
+from .stream import AsyncStream
+
+
+@final
+class AsyncSession(SessionView):
+    """Several requests to one worker. Made by ``Client.session`` and ``Client.resume_session``.
+
+    Every request adds one whole lifetime to the session, used or not: `life` keeps account. Leaving the block ends the
+    session at the worker, also when the block is cancelled: that is the one thing that is waited for then, for at most
+    five seconds. A session that the worker no longer knows ends requests with `vastroute.SessionGone`.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings,
+        *,
+        create: Callable[[], Awaitable[Answer]] | None = None,
+        handle: SessionHandle | None = None,
+        lifetime: float | None = None,
+    ) -> None:
+        self._library = library
+        self._settings = settings
+        self._create = create
+        self._saved = handle
+        self._lifetime = lifetime
+
+    async def call(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> Answer:
+        """Post `payload` to the worker's `route`: the whole answer. Nothing is ever sent to another worker.
+
+        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        """
+        call = self._begin(route, payload, options, stream=False)
+        number = self.life.request_sent()
+        try:
+            return await self._library.drive(call).run()
+        finally:
+            report(self.life, number, call, now=self._library.now())
+
+    def stream(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> AsyncStream:
+        """The same for an answer that is wanted piece by piece: ``async with session.stream(...) as events``."""
+
+        async def begin(stream: AsyncStream) -> None:
+            call = self._begin(route, payload, options, stream=True)
+            number = self.life.request_sent()
+            try:
+                await stream.start(call)
+            finally:
+                report(self.life, number, call, now=self._library.now())
+
+        return AsyncStream(self._library, begin)
+
+    async def health(self) -> bool:
+        """Whether the worker says that the session is alive. It adds nothing to its lifetime."""
+        lookup = self._settings.session_health(self.handle, now=self._library.now())
+        alive = await self._library.drive(lookup).run()
+        if not alive:
+            self.life.gone(now=self._library.now())
+        return alive
+
+    async def info(self) -> SessionInfo:
+        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime."""
+        lookup = self._settings.session_get(self.handle, now=self._library.now(), utc=time.time())
+        info = await self._library.drive(lookup).run()
+        self.life.told(info, now=self._library.now(), utc=time.time())
+        return info
+
+    async def end(self) -> SessionEnded:
+        """End the session now. The worker closes the connections of its requests in flight."""
+        lookup = self._settings.session_end(self.handle, now=self._library.now(), seconds=END_SECONDS)
+        answer = await self._library.drive(lookup).run()
+        self.life.ended(answer, now=self._library.now())
+        return answer
+
+    async def __aenter__(self) -> Self:
+        self._check_new()
+        handle = self._saved
+        if handle is None:
+            assert self._create is not None
+            handle = handle_of(await self._create(), utc=time.time(), lifetime=self._lifetime)
+        self._life = SessionLife(handle, now=self._library.now(), utc=time.time())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.life.state is not SessionState.OPEN:
+            return
+        # The lease is paid for until it ends, so its end is worth a bounded wait even under cancellation.
+        await self._library.within(END_SECONDS, self._end_quietly)
+
+    async def _end_quietly(self) -> None:
+        with suppress(CallFailed):  # it ends by itself when its lifetime is over
+            await self.end()
+
+    def _begin(self, route: str, payload: Mapping[str, Any] | bytes, options: WorkOptions, *, stream: bool) -> Call:
+        work = self._settings.work(route, payload, options, stream=stream)
+        return self._settings.call(self.handle, work, options, now=self._library.now())

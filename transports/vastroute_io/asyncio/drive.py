@@ -1,0 +1,91 @@
+"""The loop that drives a machine: it does what the machine asks for, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar, final
+
+from vastroute import Machine, Receive, Send, WaitUntil
+
+from ..failures import FAILURES, kind_of
+from ..settings import Settings, Watch
+from .links import MOST, Link, Links, now
+
+T = TypeVar("T")
+
+
+@final
+class Drive(Generic[T]):
+    """One machine on its way: the connection that it has in use, and what its observer has been told."""
+
+    __slots__ = ("_link", "_links", "_machine", "_watch")
+
+    def __init__(self, links: Links, settings: Settings, machine: Machine[T]) -> None:
+        self._links = links
+        self._machine = machine
+        self._link: Link | None = None
+        self._watch = Watch.of(settings, machine)
+
+    async def run(self) -> T:
+        """To the end: the result, or its error raised."""
+        try:
+            while await self.step():
+                pass
+        finally:
+            await self.end()
+        return self._machine.result()
+
+    async def step(self) -> bool:
+        """Do what the machine asks for next. False once it is over."""
+        action = self._machine.next_action(now=now())
+        if self._watch is not None:
+            self._watch.tell()
+        if type(action) is WaitUntil:
+            await asyncio.sleep(max(0.0, action.at - now()))
+        elif type(action) is Send or type(action) is Receive:
+            await self._exchange(action)
+        else:
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Nothing more will be done, whether it is over or not."""
+        if not self._machine.over:
+            self._machine.cancelled(now=now())
+        if self._watch is not None:
+            self._watch.tell()
+        self._put_back()
+
+    async def _exchange(self, action: Send | Receive) -> None:
+        """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
+        machine, link = self._machine, self._link
+        failure: BaseException | None = None
+        try:
+            async with asyncio.timeout_at(action.connect_by if type(action) is Send else action.deadline) as scope:
+                if type(action) is Send:
+                    link = self._link = await self._links.acquire(action)
+                    await link.stream.send_all(link.http.send(action.request, limit_body=False))
+                    scope.reschedule(action.deadline)
+                assert link is not None
+                while self._more(link, await link.stream.receive_some(MOST)):
+                    following = machine.next_action(now=now())
+                    if type(following) is Receive:
+                        scope.reschedule(following.deadline)
+                    elif following is not action:
+                        break
+        except FAILURES as error:
+            failure = error
+        at = now()
+        if failure is not None:
+            reused = link is not None and link.used
+            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=at)
+        if type(machine.next_action(now=at)) is not Receive:
+            self._put_back()
+
+    def _more(self, link: Link, data: bytes) -> bool:
+        return self._machine.feed(link.http.receive(data), now=now(), reused=link.used)
+
+    def _put_back(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._links.release(link)
