@@ -90,6 +90,7 @@ class GiveUp:
 
 
 Action: TypeAlias = Send | Receive | WaitUntil | Done[T_co] | GiveUp
+"""All that a machine can ask for: a driver that knows these five is complete."""
 
 
 class Machine(Protocol[T_co]):

@@ -79,6 +79,7 @@ ASK_TABLE: Mapping[AskState, Mapping[AskInput, AskState]] = {
     AskState.FAILED: {},
     AskState.CANCELLED: {},
 }
+"""What follows upon what in a call to the engine, and in a look-up."""
 
 
 class CallState(_Row):
@@ -144,6 +145,7 @@ CALL_TABLE: Mapping[CallState, Mapping[CallInput, CallState]] = {
     CallState.FAILED: {},
     CallState.CANCELLED: {},
 }
+"""What follows upon what in a call of both hops."""
 
 
 class SessionState(_Row):
@@ -191,6 +193,7 @@ SESSION_TABLE: Mapping[SessionState, Mapping[SessionInput, SessionState]] = {
         SessionInput.GONE: SessionState.LOST,
     },
 }
+"""What follows upon what in the life of a worker session."""
 
 S = TypeVar("S", bound=Enum)
 I = TypeVar("I", bound=Enum)  # noqa: E741  # states and inputs are S and I in every book

@@ -255,6 +255,7 @@ class EventStream(_LineDecoder[ServerSentEvent]):
 
     @property
     def rest(self) -> bytes:
+        """What has come of the event that is not finished: its data so far, and the line that was begun."""
         return bytes(self._data + self._tail)
 
     def _read(self, lines: bytes, events: list[ServerSentEvent]) -> None:
@@ -341,6 +342,7 @@ class JsonLines(_LineDecoder[JsonLine]):
 
     @property
     def rest(self) -> bytes:
+        """What has come of the last line."""
         return bytes(self._tail)
 
     def _read(self, lines: bytes, events: list[JsonLine]) -> None:
