@@ -4,9 +4,9 @@ A call's work ends with the call: nothing runs in the background. Cancel it as a
 used is closed by force and nothing is left behind.
 """
 
+from ..asynchronous.session import AsyncSession as Session
+from ..asynchronous.stream import AsyncStream as Stream
 from .client import Client
 from .links import Connect, Link
-from .session import Session
-from .stream import Stream
 
 __all__ = ["Client", "Connect", "Link", "Session", "Stream"]
