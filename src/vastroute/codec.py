@@ -193,6 +193,7 @@ _KEY = _Rule(
     Advice.CHECK_KEY,
     "the engine does not accept the key; it wants the endpoint's own key, and answers an account's key like this",
 )
+_LOOKUP_KEY = _KEY._replace(message="the key is not accepted; look-ups want the account's key")
 _BUSY = _Rule(Refused, Advice.ASK_AGAIN, "the engine is busy or failing")
 _INPUT = _Rule(Refused, Advice.CHECK_INPUT, "the engine refuses the request")
 _NO_ROUTE = _Rule(
@@ -220,6 +221,8 @@ def refusal_of(response: HttpResponse, limits: Limits, key: Secret | None, phase
         message = "a status that ends no exchange"
         return _failure(UnexpectedAnswer, message, Advice.CHECK_ANSWER, response, key, phase=phase)
     rule = _BUSY if status >= 500 else _STATUS_RULES.get(status, _INPUT)
+    if rule is _KEY and phase is Phase.LOOKUP:
+        rule = _LOOKUP_KEY
     try:
         _, fields = parse_object(response.body, limits)
     except ValueError:

@@ -114,7 +114,7 @@ class TunnelFailed(VastrouteError):
 class CallFailed(VastrouteError):
     """A call ended without what it was made for. Everything known about it is an attribute.
 
-    No attribute and no text ever holds a key or a grant's signature.
+    No attribute and no text ever holds a key or a grant's signature; `body` alone is the peer's own bytes.
     """
 
     def __init__(

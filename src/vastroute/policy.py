@@ -92,8 +92,11 @@ class RetryPolicy:
     max_polls: int = attrs.field(default=1000, validator=_count)
     """0 asks once and does not wait for a worker."""
     max_retries: int = attrs.field(default=12, validator=_count)
+    """0 takes the first failure for the end."""
     poll_pause: Pause = attrs.field(default=Pause(first=1.0, factor=1.5, cap=5.0, floor=0.5), validator=_pause)
+    """Before asking again because nothing was ready."""
     retry_pause: Pause = attrs.field(default=Pause(first=0.5, factor=2.0, cap=20.0, floor=0.25), validator=_pause)
+    """Before asking again because something failed; a longer ``Retry-After`` takes its place."""
     retry_after_cap: float = attrs.field(default=60.0, validator=_positive)
     """A server's ``Retry-After`` is honoured up to this many seconds."""
     first_ask_repeats: int = attrs.field(default=1, validator=_count)
@@ -127,6 +130,10 @@ class WorkPolicy:
     """Seconds between two pieces of an answer."""
     working: float = attrs.field(default=600.0, validator=_positive)
     """Seconds for one exchange with a worker, from sending to the end: the official client's limit for whole answers.
+
+    It ends at a stream's head: silence and the call's deadline bound what follows.
+
+    A stream has no such limit once its head is here: ``silence`` and the call's deadline bound it.
     """
     max_body: int = attrs.field(default=256 * 1024 * 1024, validator=_count)
     """Bytes of a whole answer. A stream has no limit on its sum, only on its pieces."""
@@ -139,6 +146,7 @@ class Limits:
     max_head: int = attrs.field(default=16 * 1024, validator=_count)
     """Bytes of one head: status line and headers; also of a chunk's header line and of the trailers."""
     max_headers: int = attrs.field(default=100, validator=_count)
+    """Headers of one answer."""
     max_body: int = attrs.field(default=64 * 1024, validator=_count)
     """Bytes of an engine's answer."""
     max_informational: int = attrs.field(default=8, validator=_count)

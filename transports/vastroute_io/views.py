@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vastroute import Answer, Call, Counts, Headers, LocalProtocolError, Record, SessionHandle, SessionLife
+from vastroute import Answer, Call, Counts, Headers, LocalProtocolError, Record, SessionHandle, SessionLife, SessionState
 
 
 class StreamView:
@@ -63,6 +63,7 @@ class SessionView:
     """What a session knows of itself."""
 
     _life: SessionLife | None = None
+    _detached = False
 
     @property
     def life(self) -> SessionLife:
@@ -75,6 +76,18 @@ class SessionView:
     def handle(self) -> SessionHandle:
         """All that it takes to go on with it elsewhere: see `vastroute.SessionHandle.save`. It holds a secret."""
         return self.life.handle
+
+    def detach(self) -> SessionHandle:
+        """Leave the session open when its block is left, to be taken up elsewhere; the handle with which that is done.
+
+        Nobody ends it then but whoever takes it up, or its own lifetime.
+        """
+        self._detached = True
+        return self.handle
+
+    @property
+    def _is_ours_to_end(self) -> bool:
+        return not self._detached and self.life.state is SessionState.OPEN
 
     def _check_new(self) -> None:
         if self._life is not None:

@@ -16,7 +16,6 @@ from vastroute import (
     SessionHandle,
     SessionInfo,
     SessionLife,
-    SessionState,
 )
 
 from ..options import WorkOptions
@@ -110,7 +109,7 @@ class AsyncSession(SessionView):
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.life.state is not SessionState.OPEN:
+        if not self._is_ours_to_end:
             return
         # The lease is paid for until it ends, so its end is worth a bounded wait even under cancellation.
         await self._library.within(END_SECONDS, self._end_quietly)

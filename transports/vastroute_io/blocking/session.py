@@ -15,7 +15,6 @@ from vastroute import (
     SessionHandle,
     SessionInfo,
     SessionLife,
-    SessionState,
 )
 
 from ..options import WorkOptions
@@ -111,7 +110,7 @@ class Session(SessionView):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.life.state is not SessionState.OPEN:
+        if not self._is_ours_to_end:
             return
         try:
             self.end()
