@@ -131,8 +131,6 @@ class WorkPolicy:
     working: float = attrs.field(default=600.0, validator=_positive)
     """Seconds for one exchange with a worker, from sending to the end: the official client's limit for whole answers.
 
-    It ends at a stream's head: silence and the call's deadline bound what follows.
-
     A stream has no such limit once its head is here: ``silence`` and the call's deadline bound it.
     """
     max_body: int = attrs.field(default=256 * 1024 * 1024, validator=_count)
