@@ -262,7 +262,7 @@ class Call:
         self._conclude(row, failure, now)
 
     def cancelled(self, *, now: float) -> None:
-        """The caller ends the call. The driver closes what is open; the official worker then cancels the work."""
+        """The caller ends the call. The driver closes what is open; the official worker then cancels a whole answer."""
         out = self._state in _OUT
         self._take(CallInput.CANCEL)
         phase = Phase.WORKER

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import attrs
 
 from .codec import refusal_of
-from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, UnexpectedAnswer
+from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, SessionGone, UnexpectedAnswer
 from .guard import Guard
 from .machine import AskMachine
 from .messages import ENGINE, USER_AGENT, Headers, HttpRequest, HttpResponse, Secret
@@ -65,6 +65,8 @@ class Lookup(AskMachine[T]):
     def _judge(self, response: HttpResponse, now: float) -> None:
         try:
             result = self._decode(response)
+        except SessionGone as error:
+            self._refuse(error, now)  # asking again helps only where it makes another session
         except CallFailed as error:
             self._trouble(error, now)
         else:

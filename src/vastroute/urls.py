@@ -102,9 +102,11 @@ def _ipv6(host: str) -> str:
     from ipaddress import IPv6Address  # a rare case, and the import is not a small one
 
     try:
-        return str(IPv6Address(host))
+        address = IPv6Address(host)
     except ValueError:
         raise InvalidValue("the host in brackets is not an IPv6 address") from None
+    # Python 3.13 spells these so, earlier ones in hexadecimal; one host has one spelling here.
+    return str(address) if address.ipv4_mapped is None else f"::ffff:{address.ipv4_mapped}"
 
 
 def _why(url: str) -> str:

@@ -40,6 +40,7 @@ from vastroute import (
     RetryPolicy,
     Secret,
     Send,
+    SessionGone,
     UnexpectedAnswer,
     WaitUntil,
     WorkerInfo,
@@ -398,3 +399,16 @@ class TestLookup:
         request = HttpRequest(method="GET", origin=origin, target="/", headers=KEY.headers)
         send = sent(lookup(request, workers, phase=Phase.WORKER, guard=guard))
         assert (send.phase, send.guard) == (Phase.WORKER, guard)
+
+
+def test_a_session_that_is_gone_is_asked_about_once() -> None:
+    def decode(_response: HttpResponse) -> bool:
+        raise SessionGone("gone", phase=Phase.WORKER, outcome=Outcome.ANSWERED, advice=Advice.ASK_AGAIN)
+
+    request = encode_public_key()
+    lookup = Lookup(request, decode, rng=lambda: 0.5, deadline=NOW + 100)
+    assert isinstance(lookup.next_action(now=NOW), Send)
+    lookup.receive(HttpResponse(status=410), now=NOW)
+    assert isinstance(lookup.next_action(now=NOW), GiveUp)
+    with pytest.raises(SessionGone):
+        lookup.result()

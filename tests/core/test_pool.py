@@ -375,8 +375,8 @@ def test_trio_drives_it_with_one_event_per_ticket_whatever_is_cancelled() -> Non
     trio.run(main, clock=MockClock(autojump_threshold=0.0))
     assert set(range(0, 60, 3)) <= set(finished)
     assert not events
-    [holding] = pool.inspect().values()
-    assert attrs.evolve(holding, idle=()) == EMPTY
+    # Nothing at all is held if the last connection to come back was not reusable.
+    assert [attrs.evolve(holding, idle=()) for holding in pool.inspect().values()] in ([], [EMPTY])
 
 
 def test_threads_drive_it_under_one_lock() -> None:

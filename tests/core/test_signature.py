@@ -165,7 +165,16 @@ class TestForms:
 
     @pytest.mark.parametrize(
         "fields",
-        [(), "url", ("url", "url"), (("a", "url"), ("a", "cost")), (("a", "b", "c"),), (("a", 1),), (1,), ("signature",)],
+        [
+            (),
+            "url",
+            ("url", "url"),
+            (("a", "url"), ("a", "cost")),
+            (("a", "b", "c"),),
+            (("a", 1),),
+            (1,),
+            ("signature",),
+        ],
         ids=repr,
     )
     def test_useless_fields_are_refused(self, fields: Any) -> None:
@@ -208,7 +217,9 @@ class TestKeys:
         assert PublicKey.load(data) == KEY
 
     def test_the_ways_by_name(self) -> None:
-        assert PublicKey.from_pem(SPKI_PEM) == PublicKey.from_pem(SPKI_PEM.decode()) == PublicKey.from_der(SPKI_DER) == KEY
+        assert (
+            PublicKey.from_pem(SPKI_PEM) == PublicKey.from_pem(SPKI_PEM.decode()) == PublicKey.from_der(SPKI_DER) == KEY
+        )
 
     def test_what_a_key_says_of_itself(self) -> None:
         assert (KEY.bits, KEY.size, KEY.fingerprint) == (2048, 256, hashlib.sha256(SPKI_DER).hexdigest())
@@ -432,7 +443,12 @@ class TestVerify:
     @given(
         fields=st.dictionaries(
             st.sampled_from([*SAMPLE, "signature"]),
-            json_values | st.just(10**5000) | st.just("\ud800") | st.just(float("nan")) | st.binary() | st.just(object()),
+            json_values
+            | st.just(10**5000)
+            | st.just("\ud800")
+            | st.just(float("nan"))
+            | st.binary()
+            | st.just(object()),
         ),
         use_signature=st.booleans(),
     )
@@ -513,7 +529,9 @@ class TestVerifier:
         assert Verifier().check(grant).reason is Reason.NO_KEY
         assert Verifier(mode=SignatureMode.OFF).check(grant).reason is Reason.OFF
 
-    @pytest.mark.parametrize("arguments", [{"mode": "report"}, {"mode": None}, {"memory": -1}, {"memory": True}, {"memory": 1.5}])
+    @pytest.mark.parametrize(
+        "arguments", [{"mode": "report"}, {"mode": None}, {"memory": -1}, {"memory": True}, {"memory": 1.5}]
+    )
     def test_useless_arguments_are_refused(self, arguments: dict[str, Any]) -> None:
         with pytest.raises(InvalidValue, match="must be"):
             Verifier(KEY, **arguments)
@@ -557,9 +575,7 @@ class TestVerifier:
         ("memory", "forms", "remembered"),
         [(0, FORMS, False), (1, FORMS, True), (9, FORMS[1:] + FORMS[:1], False)],
     )
-    def test_when_a_verdict_is_remembered(
-        self, memory: int, forms: tuple[SigningForm, ...], remembered: bool
-    ) -> None:
+    def test_when_a_verdict_is_remembered(self, memory: int, forms: tuple[SigningForm, ...], remembered: bool) -> None:
         verifier = Verifier(KEY, memory=memory, forms=forms)
         grant = signed(SAMPLE)
         assert (verifier.check(grant) is verifier.check(grant)) is remembered
@@ -605,7 +621,9 @@ TABLES = [FORMS, (SigningForm(name="elsewhere", fields=(("url", "elsewhere"),)),
 class SameWithAndWithoutMemory(RuleBasedStateMachine):
     """Whatever was seen before, a `Verifier` says what `verify` says."""
 
-    @initialize(memory=st.integers(0, 4), forms=st.sampled_from(TABLES), keys=st.sampled_from([(KEY,), (OTHER_KEY, KEY)]))
+    @initialize(
+        memory=st.integers(0, 4), forms=st.sampled_from(TABLES), keys=st.sampled_from([(KEY,), (OTHER_KEY, KEY)])
+    )
     def start(self, memory: int, forms: tuple[SigningForm, ...], keys: tuple[PublicKey, ...]) -> None:
         self.verifier = Verifier(keys, memory=memory, forms=forms)
 

@@ -36,7 +36,7 @@ class TestSplit:
             (f"https://{LONGEST}.", "https", f"{LONGEST}.", 443, ""),
             ("https://[::1]:8443/x", "https", "::1", 8443, "/x"),
             ("https://[2001:DB8:0:0::0001]", "https", "2001:db8::1", 443, ""),
-            ("https://[::ffff:203.0.113.7]", "https", "::ffff:cb00:7107", 443, ""),
+            ("https://[::ffff:203.0.113.7]", "https", "::ffff:203.0.113.7", 443, ""),
             # Spellings that some resolvers take for an address; whether they may be dialled is the guard's question.
             ("https://2130706433", "https", "2130706433", 443, ""),
             ("https://0x7f.1", "https", "0x7f.1", 443, ""),

@@ -224,14 +224,14 @@ class Settings:
             key_in_body=self.key_in_body,
         )
 
-    def routing(self, endpoint: str, options: RouteOptions, *, now: float) -> Callable[[], RouteCall]:
-        """What makes the machine of a route call that begins `now`: again if another key was found for it."""
-        deadline = self.deadline(options, now=now)
+    def routing(self, endpoint: str, options: RouteOptions, *, deadline: float) -> Callable[[], RouteCall]:
+        """What makes the machine of a route call: again if another key was found for it."""
         return lambda: self.route_call(endpoint, options, deadline=deadline)
 
-    def calls(self, endpoint: str, work: WorkerRequest, options: CallOptions, *, now: float) -> Callable[[], Call]:
+    def calls(
+        self, endpoint: str, work: WorkerRequest, options: CallOptions, *, now: float, deadline: float
+    ) -> Callable[[], Call]:
         """What makes the machine of a call that begins `now`: again if another key was found for it."""
-        deadline = self.deadline(options, now=now)
         return lambda: self.call(self.route_call(endpoint, options, deadline=deadline), work, options, now=now)
 
     def work(

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from vastroute import Answer, Call, Counts, Headers, LocalProtocolError, Record, SessionHandle, SessionLife, SessionState
+from vastroute import (
+    Answer,
+    Call,
+    Counts,
+    Headers,
+    LocalProtocolError,
+    Record,
+    SessionHandle,
+    SessionLife,
+    SessionState,
+)
 
 
 class StreamView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -45,9 +46,10 @@ class AsyncClient:
         Raises an error under `vastroute.CallFailed` if there is no worker in the end, and `vastroute.InvalidValue` for
         an argument that cannot be used.
         """
-        await self._prepare()
-        make = self._settings.routing(endpoint, options, now=self._library.now())
-        return await self.with_key_for(endpoint, lambda: self.run(make()))
+        deadline = self._settings.deadline(options, now=self._library.now())
+        make = self._settings.routing(endpoint, options, deadline=deadline)
+        await self._prepare(deadline)
+        return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
     async def call(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
@@ -66,9 +68,11 @@ class AsyncClient:
         work = self._settings.work(route, payload, options, stream=True)
 
         async def begin(stream: AsyncStream) -> None:
-            await self._prepare()
-            make = self._settings.calls(endpoint, work, options, now=self._library.now())
-            await self.with_key_for(endpoint, lambda: stream.start(make()))
+            now = self._library.now()
+            deadline = self._settings.deadline(options, now=now)
+            make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
+            await self._prepare(deadline)
+            await self.with_key_for(endpoint, lambda: stream.start(make()), deadline=deadline)
 
         return AsyncStream(self._library, begin)
 
@@ -92,9 +96,7 @@ class AsyncClient:
 
     async def endpoints(self) -> tuple[EndpointInfo, ...]:
         """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
-        found = await self.run(self._settings.endpoints_lookup(now=self._library.now()))
-        self._settings.learn(found)
-        return found
+        return await self._look_up_endpoints(inf)
 
     async def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
         """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
@@ -104,24 +106,23 @@ class AsyncClient:
 
     async def fetch_public_key(self) -> PublicKey:
         """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
-        async with self._key_lock:
-            if self._settings.public_key is None:
-                lookup = self._settings.public_key_lookup(now=self._library.now())
-                self._settings.public_key = await self.run(lookup)
-            return self._settings.public_key
+        return await self._fetch_public_key(inf)
 
     async def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
         return await self._library.drive(machine).run()
 
-    async def with_key_for(self, endpoint: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it."""
+    async def with_key_for(self, endpoint: str, attempt: Callable[[], Awaitable[T]], *, deadline: float = inf) -> T:
+        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it.
+
+        The console is asked until `deadline` at the latest (monotonic seconds).
+        """
         try:
             return await attempt()
         except KeyRefused as error:
             if not self._settings.can_find_key():
                 raise
-            await self.endpoints()
+            await self._look_up_endpoints(deadline)
             self._settings.endpoint(endpoint, refused=error)
         return await attempt()
 
@@ -138,13 +139,35 @@ class AsyncClient:
         await self.aclose()
 
     async def _work(self, endpoint: str, work: WorkerRequest, options: CallOptions) -> Answer:
-        await self._prepare()
-        make = self._settings.calls(endpoint, work, options, now=self._library.now())
-        return await self.with_key_for(endpoint, lambda: self.run(make()))
+        now = self._library.now()
+        deadline = self._settings.deadline(options, now=now)
+        make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
+        await self._prepare(deadline)
+        return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, deadline: float) -> None:
         if self._settings.needs_public_key:
-            await self.fetch_public_key()
+            await self._fetch_public_key(deadline)
+
+    async def _fetch_public_key(self, deadline: float) -> PublicKey:
+        # Without the lock, since the deadline came first, the look-up says so.
+        held = await self._library.by(deadline, self._key_lock.acquire)
+        try:
+            if self._settings.public_key is None:
+                lookup = self._settings.public_key_lookup(now=self._library.now())
+                lookup.limit_to(deadline, "total")
+                self._settings.public_key = await self.run(lookup)
+            return self._settings.public_key
+        finally:
+            if held:
+                self._key_lock.release()
+
+    async def _look_up_endpoints(self, deadline: float) -> tuple[EndpointInfo, ...]:
+        lookup = self._settings.endpoints_lookup(now=self._library.now())
+        lookup.limit_to(deadline, "total")
+        found = await self.run(lookup)
+        self._settings.learn(found)
+        return found
 
     async def _worker_tls(self) -> ssl.SSLContext:
         """The context for workers, made when the first of them is reached over TLS."""

@@ -25,13 +25,23 @@ class Drive(Protocol[T_co]):
         """Nothing more will be done, whether it is over or not."""
 
 
+class Lock(AbstractAsyncContextManager[Any], Protocol):
+    """A lock for the tasks of one event loop."""
+
+    async def acquire(self) -> Any:
+        """Wait for it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 class Library(Protocol):
     """Trio or asyncio, with the connections of one client."""
 
     def now(self) -> float:
         """Monotonic seconds."""
 
-    def lock(self) -> AbstractAsyncContextManager[Any]:
+    def lock(self) -> Lock:
         """A lock for the tasks of one event loop."""
 
     def drive(self, machine: Machine[T]) -> Drive[T]:
@@ -39,6 +49,9 @@ class Library(Protocol):
 
     async def within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` for at most that many seconds, as far as possible also where the caller is cancelled already."""
+
+    async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
+        """Do `wait` until `deadline` at the latest (monotonic seconds): whether it was done."""
 
     async def aclose(self) -> None:
         """Close every idle connection."""

@@ -13,6 +13,7 @@ from vastroute import (
     Call,
     CallFailed,
     SessionEnded,
+    SessionGone,
     SessionHandle,
     SessionInfo,
     SessionLife,
@@ -84,9 +85,16 @@ class AsyncSession(SessionView):
         return alive
 
     async def info(self) -> SessionInfo:
-        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime."""
+        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime.
+
+        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        """
         lookup = self._settings.session_get(self.handle, now=self._library.now(), utc=time.time())
-        info = await self._library.drive(lookup).run()
+        try:
+            info = await self._library.drive(lookup).run()
+        except SessionGone:
+            self.life.gone(now=self._library.now())
+            raise
         self.life.told(info, now=self._library.now(), utc=time.time())
         return info
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
+from math import inf
 from typing import Any, TypeVar, Unpack, final
 
 from vastroute import Machine, Pool
@@ -58,7 +59,7 @@ class _Asyncio:
     def now(self) -> float:
         return now()
 
-    def lock(self) -> AbstractAsyncContextManager[Any]:
+    def lock(self) -> asyncio.Lock:
         return asyncio.Lock()
 
     def drive(self, machine: Machine[T]) -> Drive[T]:
@@ -69,6 +70,13 @@ class _Asyncio:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await work()
+
+    async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(None if deadline == inf else deadline):
+                await wait()
+                return True
+        return False
 
     async def aclose(self) -> None:
         self._links.close()

@@ -52,9 +52,9 @@ class Drive(Generic[T]):
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
             self._machine.cancelled(now=now())
-        if self._watch is not None:
-            self._watch.tell()
         self._put_back()
+        if self._watch is not None:
+            self._watch.tell()  # last: should it raise after all, nothing is left open
 
     async def _exchange(self, action: Send | Receive) -> None:
         """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""

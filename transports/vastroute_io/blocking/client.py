@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, final
 
@@ -69,9 +70,10 @@ class Client:
         Raises an error under `vastroute.CallFailed` if there is no worker in the end, and `vastroute.InvalidValue` for
         an argument that cannot be used.
         """
-        self._prepare()
-        make = self._settings.routing(endpoint, options, now=self._clock())
-        return self.with_key_for(endpoint, lambda: self.run(make()))
+        deadline = self._settings.deadline(options, now=self._clock())
+        make = self._settings.routing(endpoint, options, deadline=deadline)
+        self._prepare(deadline)
+        return self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
     def call(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
@@ -90,9 +92,11 @@ class Client:
         work = self._settings.work(route, payload, options, stream=True)
 
         def begin(stream: Stream) -> None:
-            self._prepare()
-            make = self._settings.calls(endpoint, work, options, now=self._clock())
-            self.with_key_for(endpoint, lambda: stream.start(make()))
+            now = self._clock()
+            deadline = self._settings.deadline(options, now=now)
+            make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
+            self._prepare(deadline)
+            self.with_key_for(endpoint, lambda: stream.start(make()), deadline=deadline)
 
         return Stream(self._links, self._settings, begin)
 
@@ -113,9 +117,7 @@ class Client:
 
     def endpoints(self) -> tuple[EndpointInfo, ...]:
         """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
-        found = self.run(self._settings.endpoints_lookup(now=self._clock()))
-        self._settings.learn(found)
-        return found
+        return self._look_up_endpoints(inf)
 
     def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
         """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
@@ -125,24 +127,23 @@ class Client:
 
     def fetch_public_key(self) -> PublicKey:
         """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
-        with self._key_lock:
-            if self._settings.public_key is None:
-                lookup = self._settings.public_key_lookup(now=self._clock())
-                self._settings.public_key = self.run(lookup)
-            return self._settings.public_key
+        return self._fetch_public_key(inf)
 
     def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
         return Drive(self._links, self._settings, machine).run()
 
-    def with_key_for(self, endpoint: str, attempt: Callable[[], T]) -> T:
-        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it."""
+    def with_key_for(self, endpoint: str, attempt: Callable[[], T], *, deadline: float = inf) -> T:
+        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it.
+
+        The console is asked until `deadline` at the latest (monotonic seconds).
+        """
         try:
             return attempt()
         except KeyRefused as error:
             if not self._settings.can_find_key():
                 raise
-            self.endpoints()
+            self._look_up_endpoints(deadline)
             self._settings.endpoint(endpoint, refused=error)
         return attempt()
 
@@ -159,13 +160,39 @@ class Client:
         self.close()
 
     def _work(self, endpoint: str, work: WorkerRequest, options: CallOptions) -> Answer:
-        self._prepare()
-        make = self._settings.calls(endpoint, work, options, now=self._clock())
-        return self.with_key_for(endpoint, lambda: self.run(make()))
+        now = self._clock()
+        deadline = self._settings.deadline(options, now=now)
+        make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
+        self._prepare(deadline)
+        return self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
-    def _prepare(self) -> None:
+    def _prepare(self, deadline: float) -> None:
         if self._settings.needs_public_key:
-            self.fetch_public_key()
+            self._fetch_public_key(deadline)
+
+    def _fetch_public_key(self, deadline: float) -> PublicKey:
+        # Without the lock, since the deadline came first, the look-up says so.
+        held = self._key_lock.acquire(timeout=self._left(deadline))
+        try:
+            if self._settings.public_key is None:
+                lookup = self._settings.public_key_lookup(now=self._clock())
+                lookup.limit_to(deadline, "total")
+                self._settings.public_key = self.run(lookup)
+            return self._settings.public_key
+        finally:
+            if held:
+                self._key_lock.release()
+
+    def _look_up_endpoints(self, deadline: float) -> tuple[EndpointInfo, ...]:
+        lookup = self._settings.endpoints_lookup(now=self._clock())
+        lookup.limit_to(deadline, "total")
+        found = self.run(lookup)
+        self._settings.learn(found)
+        return found
+
+    def _left(self, deadline: float) -> float:
+        """Seconds until `deadline`, as a lock takes them."""
+        return min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX)
 
     def _worker_tls(self) -> ssl.SSLContext:
         """The context for workers, made when the first of them is reached over TLS."""

@@ -12,6 +12,7 @@ from vastroute import (
     Call,
     CallFailed,
     SessionEnded,
+    SessionGone,
     SessionHandle,
     SessionInfo,
     SessionLife,
@@ -85,9 +86,16 @@ class Session(SessionView):
         return alive
 
     def info(self) -> SessionInfo:
-        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime."""
+        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime.
+
+        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        """
         lookup = self._settings.session_get(self.handle, now=self._clock(), utc=time.time())
-        info = Drive(self._links, self._settings, lookup).run()
+        try:
+            info = Drive(self._links, self._settings, lookup).run()
+        except SessionGone:
+            self.life.gone(now=self._clock())
+            raise
         self.life.told(info, now=self._clock(), utc=time.time())
         return info
 

@@ -22,7 +22,7 @@ class Stream(StreamView):
     raised there. In the block it is an iterator of `vastroute.ServerSentEvent`, `vastroute.JsonLine` or
     bytes, by the answer's content type. Nothing is read ahead of you. The iteration ends where the stream says that it
     ends; a stream that was cut raises a `vastroute.CallFailed` instead, after its last event. Leaving the block early
-    closes the connection, and the official worker then stops the work.
+    closes the connection. The official worker takes note at once, but lets its model finish a stream.
     """
 
     def __init__(self, links: Links, settings: Settings, begin: Callable[[Stream], None]) -> None:

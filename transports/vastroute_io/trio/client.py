@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, Unpack, final
 
 import trio
@@ -58,7 +57,7 @@ class _Trio:
     def now(self) -> float:
         return trio.current_time()
 
-    def lock(self) -> AbstractAsyncContextManager[Any]:
+    def lock(self) -> trio.Lock:
         return trio.Lock()
 
     def drive(self, machine: Machine[T]) -> Drive[T]:
@@ -67,6 +66,11 @@ class _Trio:
     async def within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         with trio.move_on_after(seconds, shield=True):
             await work()
+
+    async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
+        with trio.move_on_at(deadline) as scope:
+            await wait()
+        return not scope.cancelled_caught
 
     async def aclose(self) -> None:
         await self._links.aclose()
