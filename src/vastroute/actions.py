@@ -111,8 +111,8 @@ class Machine(Protocol[T_co]):
     def end(self, *, now: float) -> None:
         """The answer is complete."""
 
-    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
-        """What a connection gave; True while more is wanted before the next action."""
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
+        """What a connection gave; the instant by which more must come, or None if the next action is another one."""
 
     def failed(
         self,

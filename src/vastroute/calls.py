@@ -202,11 +202,13 @@ class Call:
         else:
             self._judge(now)
 
-    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
-        """What `vastroute.Http1Connection.receive` gave; True while more is wanted before the next action.
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
+        """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
 
-        It turns False as soon as a stream has something for the caller, with the exchange still under way.
+        None once no more of it is wanted for now: the exchange is over, or a stream has something for the caller.
         """
+        if self._at_route:
+            return self._route_call.feed(events, now=now, reused=reused)
         for event in events:
             if type(event) is bytes:
                 self.chunk(event, now=now)
@@ -216,9 +218,10 @@ class Call:
                 self.end(now=now)
             else:
                 self.failed(broken, sent=True, now=now, reused=reused)
-            if not self.reading:
-                return False
-        return not self._events
+            if self._state not in _READING:
+                return None
+        action = self._action
+        return action.deadline if isinstance(action, Send | Receive) and not self._events else None
 
     def failed(
         self,
@@ -242,7 +245,7 @@ class Call:
             if isinstance(error, ConnectionFailed)
             else failure_of(error, kind, phase=Phase.WORKER, sent=sent, key=self._signature)
         )
-        assert failure.kind is not None
+        failure.kind = failure.kind or kind
         row = outcome_of_failure(failure.kind, sent=sent)
         limit = self._limit_at(now, sent) if failure.kind is FailureKind.TIMEOUT else None
         if limit is not None:

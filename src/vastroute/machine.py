@@ -148,11 +148,11 @@ class AskMachine(Generic[T]):
         assert self._head is not None
         self._answer(HttpResponse(status=self._head.status, headers=self._head.headers, body=bytes(self._body)), now)
 
-    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> bool:
-        """What `vastroute.Http1Connection.receive` gave; True while more of this answer is wanted.
+    def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
+        """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
 
-        `reused` as for `failed`. When it turns False with the connection's exchange not at its end, the connection is
-        of no more use.
+        None once no more of it is wanted: then `next_action` says how to go on, and if the connection's exchange is not
+        at its end, the connection is of no more use. `reused` as for `failed`.
         """
         for event in events:
             if type(event) is bytes:
@@ -164,8 +164,10 @@ class AskMachine(Generic[T]):
             else:
                 self.failed(broken, sent=True, now=now, reused=reused)
             if self._state is not AskState.READING:
-                return False
-        return True
+                return None
+        # Without a whole head yet it is still the `Send` that waits.
+        action = self._action
+        return action.deadline if isinstance(action, Send | Receive) else None
 
     def failed(
         self,
@@ -431,10 +433,12 @@ def failure_of(
     error: FailureKind | BaseException | str, kind: FailureKind, *, phase: Phase, sent: bool | None, key: Secret | None
 ) -> ConnectionFailed:
     """The error that a broken exchange amounts to; an exception becomes its cause."""
-    detail = ""
+    detail, limit = "", None
     if isinstance(error, FailureKind):
         kind = error
     else:
+        if isinstance(error, ConnectionFailed):
+            kind, limit = error.kind or kind, error.limit
         words = error if isinstance(error, str) else ": ".join(filter(None, (type(error).__name__, str(error))))
         detail = f": {excerpt(words, key)}"
     failure = ConnectionFailed(
@@ -443,7 +447,7 @@ def failure_of(
         outcome=Outcome.NOT_SENT if sent is False else Outcome.PERHAPS_STARTED,
         advice=FAILURE_ADVICE[kind],
         kind=kind,
-        limit=error.limit if isinstance(error, ConnectionFailed) else None,
+        limit=limit,
     )
     failure.__cause__ = error if isinstance(error, BaseException) else None
     return failure

@@ -282,6 +282,7 @@ class TestTime:
         error = gave_up(call, LimitReached, DEADLINE)
         assert (error.limit, error.outcome, error.advice) == ("total", outcome, Advice.RAISE_LIMIT)
         assert str(error) == "lookup: the deadline has come"
+        assert (call.record[-1].kind, call.record[-1].detail) == (EntryKind.GAVE_UP, error.message)
 
     @pytest.mark.parametrize("state", [AskState.ASKING, AskState.READING])
     def test_an_answer_that_comes_late_still_counts(self, state: AskState) -> None:
@@ -426,6 +427,18 @@ class TestFailures:
         assert not ask_again(call).fresh
         assert call.counts == Counts(asks=3, repeats=1, retries=1, seconds_waited=0.375)
 
+    @pytest.mark.parametrize("kind", [None, FailureKind.PROXY])
+    def test_an_error_of_ours_says_itself_how_it_broke(self, kind: FailureKind | None) -> None:
+        call = lookup()
+        sent(call)
+        refusal = ConnectionFailed(
+            "no way", phase=Phase.WORKER, outcome=Outcome.NOT_SENT, advice=Advice.ALLOW, kind=kind, limit="switch"
+        )
+        call.failed(refusal, kind=FailureKind.TLS, sent=False, now=NOW)
+        error = gave_up(call, ConnectionFailed)
+        assert (error.kind, error.limit, error.phase) == (kind or FailureKind.TLS, "switch", Phase.LOOKUP)
+        assert error.__cause__ is refusal
+
     @given(st.sampled_from(FailureKind), st.booleans(), st.floats(0, 1))
     def test_every_loop_has_a_pause(self, kind: FailureKind, reused: bool, draw: float) -> None:
         call = lookup(draw=draw, max_retries=5)
@@ -546,7 +559,7 @@ class TestBodies:
         assert (error.kind, error.limit, error.status) == (FailureKind.TOO_LARGE, "max_body", 200)
         assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.CHECK_ANSWER)
         assert error.message == "the answer is larger than the 10 bytes allowed"
-        assert "abc" not in str(error)
+        assert error.excerpt.startswith("signature: [masked]")
         assert call.counts.asks == 1
 
     @pytest.mark.parametrize(("status", "kind"), [(400, Refused), (302, Refused), (503, None)])
@@ -578,7 +591,12 @@ class TestFeed:
     def test_says_whether_more_is_wanted(self, events: Sequence[Event], more: bool, state: AskState) -> None:
         call = lookup()
         sent(call)
-        assert call.feed(events, now=NOW) is more
+        until = call.feed(events, now=NOW)
+        assert (until is not None) is more
+        if until is not None:
+            action = call.next_action(now=NOW)
+            assert isinstance(action, Send | Receive)
+            assert until == action.deadline
         assert call.phase is state
 
     def test_a_kept_connection_may_have_been_stale(self) -> None:
@@ -586,6 +604,10 @@ class TestFeed:
         sent(call)
         assert not call.feed([LOST], now=NOW, reused=True)
         assert sent(call).fresh
+        call = lookup()
+        sent(call)
+        assert not call.feed([LOST], now=NOW)
+        assert waits(call).at > NOW
 
     def test_a_breach_counts_as_perhaps(self) -> None:
         call = lookup(max_retries=0)

@@ -436,6 +436,7 @@ class TestAnswers:
         now = NOW
         for attempt in (1, 2, 3):
             assert sent(call, now).attempt == attempt
+            assert not call.over
             call.receive(response, now=now)
             now = getattr(call.next_action(now=now), "at", now)
         error = gave_up(call, LimitReached)
@@ -448,13 +449,28 @@ class TestAnswers:
         call = route()
         answer(call, {"endpoint": "demo", "status": status})
         assert waits(call).why is Why.POLL
+        assert isinstance(call.record[1].detail, str)
         assert isinstance(call.not_ready, NotReady)
         assert call.not_ready == call.snapshot(now=NOW).not_ready
 
+    def test_an_error_has_the_engines_name_for_the_request(self) -> None:
+        call = route(max_retries=1)
+        answer(call, {"error": "busy", "__request_id": "d0aa"}, status=503)
+        answer(call, {"error": "busy", "__request_id": "d0ab"}, now=later(call), status=503)
+        error = gave_up(call, LimitReached)
+        assert (error.request_id, error.excerpt) == ("d0ab", "busy")
+
+    def test_limits_are_the_callers(self) -> None:
+        call = route(limits=Limits(max_depth=2), max_retries=0)
+        answer(call, {"status": [[[]]]})
+        assert gave_up(call, UnexpectedAnswer).message == "the answer is nested too deeply"
+
     def test_statuses_that_stop_are_the_policys(self) -> None:
         call = route(stop_statuses=["waiting"])
-        answer(call, {"status": "Waiting"})
-        assert gave_up(call, Refused).not_ready == NotReady(status="Waiting")
+        answer(call, {"status": "Waiting", "__request_id": "d0aa"})
+        error = gave_up(call, Refused)
+        assert error.not_ready == NotReady(status="Waiting", request_id="d0aa")
+        assert error.request_id == "d0aa"
 
     def test_the_error_has_the_last_word_of_the_engine(self) -> None:
         call = route()
@@ -631,8 +647,9 @@ class TestSignatures:
     @pytest.mark.parametrize(("verifier", "fields", "reason", "words"), BAD)
     def test_are_required(self, verifier: Verifier, fields: dict[str, Any], reason: Reason, words: str) -> None:
         call = route(verifier=verifier)
-        answer(call, fields)
+        answer(call, fields | {"__request_id": "d0aa"})
         error = gave_up(call, SignatureRefused)
+        assert error.request_id == "d0aa"
         assert error.verdict is not None
         assert (error.verdict.reason, error.advice, error.request_idx) == (reason, Advice.CHECK_ANSWER, INDEX)
         assert f"not to be trusted: {words}" in str(error)
@@ -843,7 +860,8 @@ class TestResume:
     def test_an_answered_call_asks_again_unless_its_grant_was_saved(self) -> None:
         call = route()
         answer(call, SIGNED)
-        assert index_sent(sent(resumed(saved(call)), THEN)) == INDEX
+        body = json.loads(sent(resumed(saved(call)), THEN).request.body)
+        assert body == {"endpoint": REQUEST.endpoint, "cost": 100.0, "request_idx": INDEX}
         again = resumed(saved(call, with_grant=True), verifier=Verifier(ENGINE_KEY))
         assert again.result().grant == call.result().grant
         assert again.result().verdict.verified

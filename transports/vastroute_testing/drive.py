@@ -198,7 +198,7 @@ class Drive(Generic[T]):
             event = WholeAnswer()
         else:
             event = Broken(kind=FailureKind.GARBAGE, detail="the server sent what is not HTTP")
-        return self._machine.feed([event], now=now)
+        return self._machine.feed([event], now=now) is not None
 
 
 def run(

@@ -67,12 +67,8 @@ class Drive(Generic[T]):
                     await link.stream.send_all(link.http.send(action.request, limit_body=False))
                     scope.reschedule(action.deadline)
                 assert link is not None
-                while self._more(link, await link.stream.receive_some(MOST)):
-                    following = machine.next_action(now=now())
-                    if type(following) is Receive:
-                        scope.reschedule(following.deadline)
-                    elif following is not action:
-                        break
+                while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
+                    scope.reschedule(until)
         except FAILURES as error:
             failure = error
         at = now()
@@ -82,7 +78,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=at)) is not Receive:
             self._put_back()
 
-    def _more(self, link: Link, data: bytes) -> bool:
+    def _more(self, link: Link, data: bytes) -> float | None:
         return self._machine.feed(link.http.receive(data), now=now(), reused=link.used)
 
     def _put_back(self) -> None:

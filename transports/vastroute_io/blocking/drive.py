@@ -67,12 +67,8 @@ class Drive(Generic[T]):
                 link.stream.send_all(data, deadline=action.connect_by)
             assert link is not None
             deadline = action.deadline
-            while self._more(link, link.stream.receive_some(MOST, deadline=deadline)):
-                following = machine.next_action(now=self._clock())
-                if type(following) is Receive:
-                    deadline = following.deadline
-                elif following is not action:
-                    break
+            while (until := self._more(link, link.stream.receive_some(MOST, deadline=deadline))) is not None:
+                deadline = until
         except FAILURES as error:
             failure = error
         now = self._clock()
@@ -82,7 +78,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=now)) is not Receive:
             self._put_back()
 
-    def _more(self, link: Link, data: bytes) -> bool:
+    def _more(self, link: Link, data: bytes) -> float | None:
         events = link.http.receive(data)
         with self._links.judging:
             return self._machine.feed(events, now=self._clock(), reused=link.used)

@@ -69,12 +69,8 @@ class Drive(Generic[T]):
                     await link.stream.send_all(link.http.send(action.request, limit_body=False))
                     scope.deadline = action.deadline
                 assert link is not None
-                while self._more(link, await link.stream.receive_some(MOST)):
-                    following = machine.next_action(now=trio.current_time())
-                    if type(following) is Receive:
-                        scope.deadline = following.deadline
-                    elif following is not action:
-                        break
+                while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
+                    scope.deadline = until
                 failure = None
             except _BROKEN as error:
                 failure = error
@@ -85,7 +81,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=now)) is not Receive:
             await self._put_back()
 
-    def _more(self, link: Link, data: bytes | bytearray) -> bool:
+    def _more(self, link: Link, data: bytes | bytearray) -> float | None:
         return self._machine.feed(link.http.receive(bytes(data)), now=trio.current_time(), reused=link.used)
 
     async def _put_back(self) -> None:
