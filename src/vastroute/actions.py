@@ -46,7 +46,7 @@ class Send:
 
     request: HttpRequest
     connect_by: float
-    """Monotonic seconds: by then the request must have left."""
+    """Monotonic seconds: by then there must be a connection."""
     deadline: float
     """Monotonic seconds: by then the answer's head must be here."""
     attempt: int

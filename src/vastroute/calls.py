@@ -34,7 +34,7 @@ from .machine import failure_of
 from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
-from .reading import excerpt, retry_after
+from .reading import excerpt, host_of, retry_after
 from .record import Counts, EntryKind, Record, Row
 from .routing import RouteCall, RouteResult, RouteSnapshot
 from .sessions import SessionHandle
@@ -112,7 +112,7 @@ class Call:
             self._deadline = self._route.deadline
             self._log: list[Row] = self._route._log
         else:
-            if deadline is None:
+            if deadline is None or deadline != deadline:
                 raise InvalidValue("a call in a session needs a deadline, in monotonic seconds")
             self._deadline = deadline
             self._log = []
@@ -484,7 +484,8 @@ class Call:
             attempt=self._attempts,
             phase=Phase.WORKER,
             # On a kept connection a close before the answer would leave it open whether the work began.
-            fresh=not self._work.safe_to_repeat,
+            # In a session nobody else can take the work over, so it never risks a stale one.
+            fresh=not self._work.safe_to_repeat or self._session is not None,
             guard=self._guard,
         )
         self._note(EntryKind.SENT, now, None, str(grant.origin))
@@ -669,8 +670,11 @@ def _refusal(row: OutcomeRow, response: HttpResponse, in_session: bool, signatur
         kind: type[CallFailed] = SessionGone
     else:
         kind = UnexpectedAnswer if row.advice is Advice.CHECK_ANSWER else Refused
+    reason = row.reason
+    if 300 <= status < 400:
+        reason = f"a redirect to {host_of(response.headers.get('location'))}, never followed"
     error = kind(
-        row.reason,
+        reason,
         phase=Phase.WORKER,
         outcome=row.outcome,
         advice=row.advice,

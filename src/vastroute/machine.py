@@ -439,8 +439,7 @@ def failure_of(
     else:
         if isinstance(error, ConnectionFailed):
             kind, limit = error.kind or kind, error.limit
-        words = error if isinstance(error, str) else ": ".join(filter(None, (type(error).__name__, str(error))))
-        detail = f": {excerpt(words, key)}"
+        detail = f": {excerpt(_words(error), key)}"
     failure = ConnectionFailed(
         kind.value + detail,
         phase=phase,
@@ -451,3 +450,13 @@ def failure_of(
     )
     failure.__cause__ = error if isinstance(error, BaseException) else None
     return failure
+
+
+def _words(error: BaseException | str) -> str:
+    """What an exception says; a library that wraps one often says nothing itself."""
+    if isinstance(error, str):
+        return error
+    deepest = error
+    while not str(deepest) and deepest.__cause__ is not None:
+        deepest = deepest.__cause__
+    return ": ".join(filter(None, (type(deepest).__name__, str(deepest))))

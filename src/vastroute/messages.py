@@ -94,15 +94,20 @@ class Headers:
             raise InvalidValue("headers must be a mapping or pairs, of text or bytes") from None
 
     def get(self, name: str) -> str | None:
-        """The first value of `name` (lower case), or None."""
+        """The first value of `name`, in any case, or None."""
+        name = name.lower()
         for key, value in self._pairs:
             if key == name:
                 return value
         return None
 
     def get_all(self, name: str) -> tuple[str, ...]:
-        """Every value of `name` (lower case), in order."""
+        """Every value of `name`, in any case, in order."""
+        name = name.lower()
         return tuple(value for key, value in self._pairs if key == name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._pairs)

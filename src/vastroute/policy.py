@@ -123,7 +123,7 @@ class WorkPolicy:
     waiting: float = attrs.field(default=900.0, validator=_positive)
     """Seconds to wait for a worker, from the call's begin or from the loss of the last worker."""
     connecting: float = attrs.field(default=10.0, validator=_positive)
-    """Seconds until the request has left: longer means that the worker cannot be reached."""
+    """Seconds until there is a connection: longer means that the worker cannot be reached."""
     first_byte: float = attrs.field(default=600.0, validator=_positive)
     """Seconds from sending the work to the first byte of its answer."""
     silence: float = attrs.field(default=120.0, validator=_positive)

@@ -119,7 +119,8 @@ class Counts:
     repeats: int = 0
     """Asks repeated at once because a kept connection had gone stale."""
     possible_double_loads: int = 0
-    """First asks that were lost and asked again: the engine may have counted their load twice."""
+    """First asks that were lost, or answered so that nobody knows whether they were taken, and asked again: the engine
+    may have counted their load twice."""
     index_missing: int = 0
     """Answers without ``request_idx`` while one was held; the held one was kept."""
     index_changes: int = 0

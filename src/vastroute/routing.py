@@ -25,6 +25,8 @@ from .signature import Reason, SignatureMode, Verdict, Verifier
 from .state import AskInput, AskState
 from .urls import Origin
 
+_NOT_BEGUN = frozenset({401, 403, 425, 429, 503})
+"""Statuses that say that an ask was not taken; after any other trouble without a number it may have been."""
 _NO_KEY = Verdict(reason=Reason.NO_KEY)
 
 
@@ -305,7 +307,10 @@ class RouteCall(AskMachine[RouteResult]):
             answer = decode_route(response, limits=self._limits, key=self._secret)
         except CallFailed as error:
             self._hold(error.request_idx, now, missing=False)
+            unnamed = self._request_idx is None and error.status not in _NOT_BEGUN
             self._trouble(error, now)
+            # Something answered, and nobody knows whether the engine took the ask: what follows may count twice.
+            self._double_loads += unnamed and self._state is AskState.WAITING
             return
         self._hold(answer.request_idx, now, missing=True)
         if isinstance(answer, Grant):

@@ -6,6 +6,7 @@ The grant goes to the worker byte for byte. No key of ours goes with it: the off
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,30 +22,50 @@ from .urls import join_target
 
 _OWN = (("content-type", "application/json"), ("accept-encoding", "identity"), ("user-agent", USER_AGENT))
 _PLAIN = Headers(_OWN)
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te", "upgrade"})
 
 
 def _payload(value: Mapping[str, Any] | bytes) -> bytes:
     if isinstance(value, bytes):
         try:
-            value = json.loads(value)
+            parsed = json.loads(value.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise InvalidValue("payload is not JSON") from None
-    if not isinstance(value, Mapping):
-        # The official worker answers anything else with 422 (wire facts, section 3).
-        raise InvalidValue(f"payload must be a JSON object, not {type(value).__name__}")
+            raise InvalidValue("payload is not JSON in UTF-8") from None
+        _check_object(parsed)
+        return value
+    _check_object(value)
     try:
         return json.dumps(dict(value), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(f"payload must be what JSON can hold: {error}") from None
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_object(value: object) -> None:
+    if not isinstance(value, Mapping):
+        # The official worker answers anything else with 422 (wire facts, section 3).
+        raise InvalidValue(f"payload must be a JSON object, not {type(value).__name__}")
+
+
 def _headers(value: Any) -> Headers:
     headers = value if isinstance(value, Headers) else Headers(value)
     if clash := sorted(_FRAMING & {pair[0] for pair in headers if pair not in _OWN}):  # our own come back by evolve
         raise InvalidValue(f"headers must not hold what frames the request: {', '.join(clash)}")
+    for name, text in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text):
+            raise InvalidValue(f"headers must be what HTTP can carry: {name[:100]!r} is not, or its value")
     named = {name for name, _ in headers}
     return Headers((*(pair for pair in _OWN if pair[0] not in named), *headers)) if headers else _PLAIN
+
+
+def _switch(_instance: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidValue(f"{attribute.name} must be True or False")
 
 
 def _route(_instance: object, _attribute: object, value: str) -> None:
@@ -58,12 +79,12 @@ class WorkerRequest:
     route: str = attrs.field(validator=_route)
     """The path at the worker, such as ``/v1/completions``; a slash in front is added where it lacks one."""
     payload: bytes = attrs.field(converter=_payload, repr=False)
-    """A JSON object; given as a mapping, or as its JSON text, and kept as the text that is sent."""
+    """A JSON object; given as a mapping, or as its JSON text, which is sent as it is."""
     headers: Headers = attrs.field(converter=_headers, factory=Headers)
     """Headers of the caller's own. ``Authorization`` goes to the worker only if it is named here."""
-    stream: bool = False
+    stream: bool = attrs.field(default=False, validator=_switch)
     """Whether the answer is wanted piece by piece, as it comes."""
-    safe_to_repeat: bool = False
+    safe_to_repeat: bool = attrs.field(default=False, validator=_switch)
     """Whether the work may run twice. Without it, work that perhaps started is never sent again."""
 
 

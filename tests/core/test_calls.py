@@ -423,8 +423,20 @@ class TestBothHops:
         assert call.reading
         assert awaits(call).phase is Phase.ROUTE
         assert not call.feed([body[9:], End()], now=NOW)
-        assert sent(call).phase is Phase.WORKER
-        assert call.feed([], now=NOW)
+        send = sent(call)
+        assert (send.phase, send.deadline) == (Phase.WORKER, call.feed([], now=NOW))
+
+    @pytest.mark.parametrize("feeds", [True, False])
+    @pytest.mark.parametrize("reused", [True, False])
+    def test_what_the_engines_hop_is_told_of_a_failure(self, reused: bool, feeds: bool) -> None:
+        call = made()
+        sent(call)
+        if feeds:
+            call.feed([Broken(kind=FailureKind.EOF, detail="closed")], now=NOW, **({"reused": True} if reused else {}))
+        else:
+            call.failed("closed", kind=FailureKind.EOF, sent=True, now=NOW, **({"reused": True} if reused else {}))
+        assert isinstance(call.next_action(now=NOW), Send) is reused
+        assert call.counts.possible_double_loads == 1
 
     @pytest.mark.parametrize(
         ("headers", "body", "data"),
@@ -520,6 +532,15 @@ class TestOutcomes:
         assert error.outcome is Outcome.PERHAPS_STARTED
         assert error.message.startswith("the worker closed the connection before the end of its answer: ")
 
+    def test_a_breach_before_the_head_has_perhaps_run(self) -> None:
+        call = made()
+        granted(call)
+        call.feed([Broken(kind=FailureKind.EOF, detail="closed")], now=NOW)
+        error = gave_up(call, ConnectionFailed)
+        assert error.outcome is Outcome.PERHAPS_STARTED
+        last = call.record[-1]
+        assert (last.kind, last.phase, last.detail) == (EntryKind.GAVE_UP, Phase.WORKER, error.message)
+
     def test_a_librarys_exception_is_the_cause(self) -> None:
         call = made()
         granted(call)
@@ -572,8 +593,17 @@ class TestOutcomes:
         send = granted(call, NOW + pause, FIELDS | {"url": "https://other.example"})
         assert (send.request.origin.host, send.attempt) == ("other.example", 2)
         assert json.loads(send.request.body)["auth_data"]["request_idx"] == INDEX
+        assert call.counts.seconds_waited == pause
         lost = [(each.status, each.detail) for each in call.record if each.kind is EntryKind.WORKER_LOST]
         assert lost == [(status, "the worker is full" if status == 429 else "the worker takes no work now")]
+
+    def test_an_error_after_a_loss_has_nothing_of_the_lost_grant(self) -> None:
+        call = made()
+        answer(call, status=429)
+        at = waits(call).at
+        sent(call, at)
+        call.receive(message(status=401), now=at)
+        assert gave_up(call, KeyRefused, at).verdict is None
 
     def test_a_grant_without_number_after_a_loss_gets_the_one_that_is_held(self) -> None:
         call = made()
@@ -617,15 +647,15 @@ class TestOutcomes:
         assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.RAISE_LIMIT)
         assert error.message == "the worker's answer is larger than the 10 bytes allowed"
 
-    @pytest.mark.parametrize(("status", "again"), [(429, True), (422, False)])
+    @pytest.mark.parametrize(("status", "again"), [(429, True), (422, False), (300, False)])
     def test_a_refusal_is_judged_by_its_status_however_long(self, status: int, again: bool) -> None:
         call = made(limits=Limits(max_body=400))
         granted(call)
-        assert not call.feed([ResponseHead(status=status), b"0123456789" * 60, End()], now=NOW)
+        assert call.feed([ResponseHead(status=status), b"0123456789" * 60], now=NOW) is None
         if again:
             assert waits(call).why is Why.REROUTE
         else:
-            assert gave_up(call, Refused).body == b"0123456789" * 40
+            assert gave_up(call, UnexpectedAnswer if status == 300 else Refused).body == b"0123456789" * 40
 
 
 # --- the guard ----------------------------------------------------------------------------------------------------
@@ -851,12 +881,12 @@ class TestStreams:
         call.receive(HttpResponse(status=204), now=NOW)
         assert call.result().status == 204
 
-    @pytest.mark.parametrize("status", [422, 500])
+    @pytest.mark.parametrize("status", [199, 300, 422, 500])
     def test_a_refusal_is_no_stream(self, status: int) -> None:
         call = made(stream=True)
         granted(call)
         call.receive(message(b"data: no\n\n", status=status, headers=CHUNKED), now=NOW)
-        error = gave_up(call, Refused)
+        error = gave_up(call, Refused if status >= 400 else UnexpectedAnswer)
         assert error.body == b"data: no\n\n"
         assert call.stream_head is None
         assert (call.finished, taken(call)) == (False, [])
@@ -943,6 +973,7 @@ class TestStreams:
             call.end(now=NOW)
         error = gave_up(call, LimitReached)
         assert (error.limit, error.advice, error.outcome) == (limit, Advice.RAISE_LIMIT, Outcome.ANSWERED)
+        assert "234567" in error.excerpt
 
     def test_a_line_that_is_too_long_at_the_very_end(self) -> None:
         call = begun(stream_limits=StreamLimits(max_line=20))
@@ -966,6 +997,7 @@ class TestSessions:
         call.receive(message({"a": 1}), now=NOW + 2)
         result = call.result()
         assert (result.data, result.grant.fields, result.verdict.reason) == ({"a": 1}, FIELDS, Reason.OFF)
+        assert "when the session was made" in str(result.verdict)
         assert (result.request_idx, result.request_idx_added, result.reqnum) == (INDEX, False, None)
         assert result.counts == Counts(work_attempts=1, seconds_working=2.0)
 
@@ -1036,7 +1068,8 @@ def resumed(values: Any, **others: Any) -> Call:
         now=THEN,
         utc=UTC,
     )
-    return Call.resume(values, route, work(**of(WorkerRequest, others)), now=THEN)
+    rest = {name: value for name, value in others.items() if name not in OWN[WorkerRequest]}
+    return Call.resume(values, route, work(**of(WorkerRequest, others)), now=THEN, **rest)
 
 
 class TestResume:
@@ -1049,6 +1082,18 @@ class TestResume:
         assert granted(again, THEN).attempt == 1
         again.receive(message({"a": 1}), now=THEN)
         assert again.result().data == {"a": 1}
+
+    def test_what_is_given_anew_is_used(self) -> None:
+        guard = Guard(allow_any_port=True)
+        others: dict[str, Any] = {"limits": Limits(max_body=4), "stream_limits": StreamLimits(max_line=5)}
+        again = resumed(saved(made()), stream=True, guard=guard, policy=WorkPolicy(first_byte=3.0), **others)
+        send = granted(again, THEN)
+        assert (send.guard, send.deadline) == (guard, THEN + 3)
+        again.receive(message(b"data: 1\n\n", headers=CHUNKED), now=THEN)
+        assert gave_up(again, LimitReached).limit == "max_line"
+        again = resumed(saved(made()), **others)
+        answer(again, b"123456", now=THEN, status=422)
+        assert gave_up(again, Refused).body == b"1234"
 
     def test_between_the_hops_the_grant_is_asked_for_again(self) -> None:
         call = made()
@@ -1065,6 +1110,7 @@ class TestResume:
         error = gave_up(resumed(values), ConnectionFailed, THEN)
         assert (error.outcome, error.phase, error.request_idx) == (Outcome.PERHAPS_STARTED, Phase.WORKER, INDEX)
         assert "say safe_to_repeat" in error.message
+        assert error.counts == call.counts
         again = resumed(values, safe_to_repeat=True)
         send = granted(again, THEN)
         assert send.attempt == 2
@@ -1301,3 +1347,33 @@ class TestSecrets:
             else:
                 call.receive(message(b"because", status=422), now=NOW)
                 assert gave_up(call, Refused).excerpt == "because"
+
+
+@pytest.mark.parametrize(
+    ("location", "words"), [("https://elsewhere.example/x?api_key=1", "elsewhere.example"), (None, "nowhere")]
+)
+def test_a_redirect_names_its_host_and_nothing_more(location: str | None, words: str) -> None:
+    call = made()
+    granted(call)
+    call.receive(message(status=307, headers={} if location is None else {"location": location}), now=NOW)
+    error = gave_up(call, UnexpectedAnswer)
+    assert error.message == f"a redirect to {words}, never followed"
+
+
+def test_in_a_session_work_never_goes_over_a_kept_connection() -> None:
+    call = in_session(safe_to_repeat=True)
+    assert sent(call).fresh
+
+
+def test_a_session_needs_a_deadline_that_is_one() -> None:
+    with pytest.raises(InvalidValue, match="needs a deadline"):
+        in_session(deadline=float("nan"))
+
+
+def test_an_exception_that_says_nothing_is_told_by_its_cause() -> None:
+    call = made()
+    granted(call)
+    silent = ConnectionError()
+    silent.__cause__ = OSError("certificate has expired")
+    call.failed(silent, kind=FailureKind.TLS, sent=False, now=NOW)
+    assert any("certificate has expired" in entry.detail for entry in call.record)

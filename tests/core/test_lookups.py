@@ -189,6 +189,7 @@ class TestWorkers:
             workers(message({name: f"no, {KEY.reveal()}", "__request_id": "d0aa"}))
         error = raised.value
         assert (error.advice, error.request_id, error.phase) == (Advice.CHECK_ENDPOINT, "d0aa", Phase.LOOKUP)
+        assert (error.status, error.outcome) == (200, Outcome.ANSWERED)
 
 
 class TestPublicKey:
@@ -268,6 +269,7 @@ class TestEveryAnswer:
         ("status", "kind", "advice"),
         [
             (199, UnexpectedAnswer, Advice.CHECK_ANSWER),
+            (300, UnexpectedAnswer, Advice.CHECK_ANSWER),
             (302, UnexpectedAnswer, Advice.CHECK_ANSWER),
             (400, Refused, Advice.CHECK_INPUT),
             (401, KeyRefused, Advice.CHECK_KEY),

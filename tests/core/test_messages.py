@@ -411,3 +411,12 @@ def test_values_are_frozen_and_take_names_only(kind: type[attrs.AttrsInstance]) 
     assert all(field.kw_only for field in attrs.fields(kind))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         kind.__setattr__(kind.__new__(kind), attrs.fields(kind)[0].name, None)
+
+
+def test_a_header_is_found_in_any_case() -> None:
+    headers = Headers([("Content-Type", "text/plain"), ("X-Two", "1"), ("x-two", "2")])
+    assert headers.get("Content-Type") == headers.get("content-type") == "text/plain"
+    assert headers.get_all("X-TWO") == ("1", "2")
+    assert "CONTENT-TYPE" in headers
+    assert "accept" not in headers
+    assert 7 not in headers

@@ -1031,7 +1031,7 @@ def test_whatever_an_engine_does_the_policy_holds(
     assert counts.polls <= policy.max_polls
     assert counts.retries <= policy.max_retries
     assert counts.workers_lost <= policy.max_reroutes
-    assert counts.possible_double_loads <= policy.first_ask_repeats
+    assert counts.possible_double_loads <= policy.first_ask_repeats + policy.max_retries
     assert asks <= 1 + counts.polls + counts.retries + counts.workers_lost + counts.repeats
     assert sum(each.kind is EntryKind.ASKED for each in call.record) == asks
 
@@ -1062,3 +1062,32 @@ def test_no_text_ever_shows_a_secret(acts: list[Act], last: str) -> None:
     texts = "\n".join(f"{each!r} {each}" for each in shown)
     assert KEY not in texts
     assert SIGNATURE not in texts
+
+
+@pytest.mark.parametrize(
+    ("response", "doubts"),
+    [
+        ({"status": 500}, 1),
+        ({"status": 504}, 1),
+        ({"fields": b"<html>"}, 1),
+        ({"fields": {"request_idx": 9, "error": "x"}, "status": 500}, 0),
+        ({"status": 503}, 0),
+        ({"status": 429}, 0),
+    ],
+    ids=str,
+)
+def test_a_first_ask_that_nobody_knows_the_fate_of_is_counted(response: dict[str, Any], doubts: int) -> None:
+    """The engine may have taken it: whoever answered in its place did not say."""
+    call = route()
+    sent(call)
+    answer(call, **response)
+    assert waits(call).why is Why.RETRY
+    assert call.counts.possible_double_loads == doubts
+
+
+def test_what_is_final_is_not_asked_again_and_not_counted() -> None:
+    call = route()
+    sent(call)
+    answer(call, status=404)
+    assert gave_up(call, UnexpectedAnswer).counts is not None
+    assert call.counts.possible_double_loads == 0

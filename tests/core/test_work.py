@@ -79,8 +79,8 @@ class TestWorkerRequest:
         [
             ({}, b"{}"),
             ({"a": [1, 1.0, None, True, "\u00e9\ud800"]}, b'{"a": [1, 1.0, null, true, "\\u00e9\\ud800"]}'),
-            (b'{"a":1}', b'{"a": 1}'),
-            (b' {"a": "\xc3\xa9"}\n', b'{"a": "\\u00e9"}'),
+            (b'{"a":1}', b'{"a":1}'),
+            (b' {"a": "\xc3\xa9", "a": 0.10}\n', b' {"a": "\xc3\xa9", "a": 0.10}\n'),
             ({1: 2}, b'{"1": 2}'),
         ],
     )
@@ -99,7 +99,7 @@ class TestWorkerRequest:
             (None, "must be a JSON object, not NoneType"),
             ("{}", "must be a JSON object, not str"),
             ([("a", 1)], "must be a JSON object, not list"),
-            (b'{"a": NaN}', "what JSON can hold"),
+            (b'{"a": NaN}', "is not JSON"),
             ({"a": float("inf")}, "what JSON can hold"),
             ({"a": {1, 2}}, "what JSON can hold"),
             ({(1, 2): 3}, "what JSON can hold"),
@@ -184,6 +184,7 @@ class TestEncode:
             (RAW, 7, RAW),
             (RAW, 1004, RAW),
             (BARE, None, BARE),
+            (BARE, 1, BARE[:-1] + b', "request_idx": 1}'),
             (BARE, 7, BARE[:-1] + b', "request_idx": 7}'),
             (RAW.replace(b"1004", b"null"), 7, RAW.replace(b"1004", b"null")),
         ],
@@ -256,13 +257,16 @@ class TestDecode:
         headers = {} if content_type is None else {"Content-Type": content_type}
         assert decode_body(HttpResponse(status=200, headers=headers, body=body)) == data
 
-    @pytest.mark.parametrize("body", [b"{", b"<html>", b"\xff", b"[" * 100_000])
-    def test_broken_json_keeps_its_bytes(self, body: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("body", "quoted"),
+        [(b"{", "{"), (b"<html>", "<html>"), (b"\xff", "\\xff"), (b"[" * 100_000, "[" * 197 + "...")],
+    )
+    def test_broken_json_keeps_its_bytes(self, body: bytes, quoted: str) -> None:
         response = HttpResponse(status=201, headers={"content-type": "application/json"}, body=body)
         with pytest.raises(UnexpectedAnswer, match="says that it is JSON, but is not") as raised:
             decode_body(response)
         error = raised.value
-        assert (error.body, error.status, error.phase) == (body, 201, Phase.WORKER)
+        assert (error.body, error.excerpt, error.status, error.phase) == (body, quoted, 201, Phase.WORKER)
         assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.CHECK_ANSWER)
 
 
@@ -289,3 +293,18 @@ class TestAnswer:
         shown = repr(attrs.evolve(answer(b"canary"), data="canary"))
         assert "canary" not in shown
         assert "<6 bytes>" in shown
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x": "b\nc"}, {"x": "\u20ac"}, {"x y": "1"}, {"": "1"}, {"x": " padded"}, {"x\r\n": "1"}], ids=repr
+)
+def test_headers_that_http_cannot_carry_are_refused_before_a_worker_is_asked_for(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidValue, match="headers must be what HTTP can carry"):
+        work(headers=headers)
+
+
+@pytest.mark.parametrize("name", ["safe_to_repeat", "stream"])
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_switch_is_true_or_false(name: str, value: object) -> None:
+    with pytest.raises(InvalidValue, match=f"{name} must be True or False"):
+        work(**{name: value})

@@ -611,6 +611,22 @@ def test_the_workers_of_an_endpoint(bare: bool, key: str) -> None:
     assert statuses(T0 + 10) == ["ready", "loading"]
 
 
+def test_a_worker_that_has_not_begun_says_so_in_numbers() -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo", ready_after=5))
+    (worker,) = decode_workers(response_of(engine.serve(encode_workers(1, key=KEY), now=T0)))
+    assert [worker.fields[name] for name in ("started_at", "loaded_at")] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("route", ["/worker_status/", "/delete_requests/"])
+def test_what_workers_report_is_taken_and_kept(route: str) -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo"))
+    origin = Origin.parse("https://run.example")
+    report = HttpRequest(method="POST", origin=origin, target=route, headers=Headers(), body=b"{}")
+    response = response_of(engine.serve(report, now=T0))
+    assert (response.status, response.body) == (200, b"")
+    assert list(engine.requests) == [report]
+
+
 def test_the_list_of_workers_has_the_documented_fields() -> None:
     engine = SimulatedEngine(SimulatedEndpoint("demo"))
     ask(engine)

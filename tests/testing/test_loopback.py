@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeVar
@@ -142,17 +143,15 @@ def test_the_servers_see_where_they_were_asked() -> None:
 def test_an_engine_and_its_workers(host: str) -> None:
     async def main() -> None:
         engine = SimulatedEngine(SimulatedEndpoint("demo", workers=2))
-        servers: NamedServers = {"engine": engine, **{str(n): each for n, each in enumerate(engine.workers)}}
-        async with open_loopback(servers, host=host) as loopback:
-            for number, worker in enumerate(engine.workers):
-                worker.url = str(loopback.origins[str(number)])
-            async with vastroute_io.trio.Client(engine=loopback.origins["engine"], **OPTIONS) as client:
+        async with open_loopback(engine, host=host) as loopback:
+            assert loopback.origin == loopback.origins["engine"]
+            assert [str(loopback.origins[f"worker {n}"]) for n in (1, 2)] == [each.url for each in engine.workers]
+            async with vastroute_io.trio.Client(engine=loopback.origin, **OPTIONS) as client:
                 for _ in range(4):
                     reply = await client.call("demo", "/echo", {"x": 1}, safe_to_repeat=True)
                     assert reply.status == 200
-                assert loopback.open > 1
             await loopback.wait_idle()
-            assert loopback.opened > 1
+            assert loopback.opened == 5  # workers close after each answer, the engine does not
         assert [worker.served for worker in engine.workers] == [2, 2]
 
     if host == "::1" and not socket.has_ipv6:
@@ -339,6 +338,18 @@ class TestMistakes:
         with pytest.raises(InvalidValue, match=words):
             real(main)
 
+    def test_a_port_that_is_taken(self) -> None:
+        async def main() -> None:
+            engine = SimulatedEngine(SimulatedEndpoint("demo", workers=2))
+            before = [worker.url for worker in engine.workers]
+            async with open_loopback(hello) as first:
+                with pytest.raises(OSError, match="in use"):
+                    async with open_loopback(engine, port=first.origin.port):
+                        raise AssertionError
+            assert [worker.url for worker in engine.workers] == before
+
+        real(main)
+
     def test_others_are_let_in_only_by_the_switch(self) -> None:
         async def main() -> Origin:
             async with open_loopback(hello, host="0.0.0.0", allow_any_host=True) as loopback:
@@ -396,9 +407,8 @@ def connected(origin: Origin) -> Iterator[socket.socket]:
 class TestThread:
     def test_blocking_clients_and_threads(self) -> None:
         engine = SimulatedEngine(SimulatedEndpoint("demo"))
-        with LoopbackThread({"engine": engine, "worker": engine.workers[0]}) as loopback:
-            engine.workers[0].url = str(loopback.origins["worker"])
-            with vastroute_io.blocking.Client(engine=loopback.origins["engine"], **OPTIONS) as client:
+        with LoopbackThread(engine) as loopback:
+            with vastroute_io.blocking.Client(engine=loopback.origin, **OPTIONS) as client:
                 for _ in range(3):
                     assert client.call("demo", "/echo", {"x": 1}).status == 200
                 assert 1 <= loopback.open <= loopback.opened
@@ -418,6 +428,55 @@ class TestThread:
     def test_a_port_that_is_taken_is_told_at_once(self) -> None:
         with LoopbackThread(hello) as loopback, pytest.raises(OSError, match="in use"):
             LoopbackThread(hello, port=loopback.origin.port).__enter__()
+
+    def test_all_of_them_have_one_clock(self) -> None:
+        def serve(_request: HttpRequest, now: float) -> Schedule:
+            times.append(now)
+            return answer(200, at=now)
+
+        times = [time.monotonic()]
+        for _ in range(3):
+            with LoopbackThread(serve) as loopback, connected(loopback.origin) as plain:
+                plain.sendall(Http1Connection().send(request(loopback.origin)))
+                assert plain.recv(100)
+        times.append(time.monotonic())
+        assert len(times) == 5
+        assert times == sorted(times)
+
+    def test_an_engine_and_its_worker_in_two_threads(self) -> None:
+        engine = SimulatedEngine(SimulatedEndpoint("demo", workers=1))
+        servers: NamedServers = {"engine": engine}
+        with LoopbackThread(servers) as here, LoopbackThread(engine.workers[0]) as there:
+            engine.workers[0].url = there.url
+            with vastroute_io.blocking.Client(engine=here.url, **OPTIONS) as client:
+                assert client.call("demo", "/echo", {"x": 1}).counts.workers_lost == 0
+
+    def test_waiting_inside_another_loop(self) -> None:
+        async def main() -> None:
+            with LoopbackThread(hello) as loopback:
+                async with await trio.open_tcp_stream("127.0.0.1", loopback.origin.port) as stream:
+                    await exchange(stream, Http1Connection(), loopback.origin)
+                    with pytest.raises(TimeoutError, match="connections"):
+                        loopback.wait_idle(0.0)
+                loopback.wait_idle()
+
+        real(main)
+
+    def test_a_server_that_fails_is_told_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def serve(_request: HttpRequest, _now: float) -> Schedule:
+            raise ZeroDivisionError
+
+        def main() -> None:
+            with LoopbackThread(serve) as loopback, connected(loopback.origin) as plain:
+                plain.sendall(Http1Connection().send(request(loopback.origin)))
+                assert plain.recv(100) == b""
+                loopback.wait_idle()
+                raise AssertionError
+
+        with pytest.raises(ZeroDivisionError) as caught:
+            main()
+        assert "serve" in [entry.name for entry in caught.traceback]
+        assert "ZeroDivisionError" in capsys.readouterr().err
 
     def test_a_server_that_fails_is_told_at_the_end(self) -> None:
         def serve(_request: HttpRequest, _now: float) -> Schedule:

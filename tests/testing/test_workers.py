@@ -50,6 +50,7 @@ from vastroute_testing import (
     Work,
     WorkerPlan,
     WorkerState,
+    answer,
     body_of,
     json_answer,
     sign,
@@ -176,7 +177,7 @@ MISSING = "missing parameter"
     [
         (b"", 422, {"error": "invalid JSON"}),
         (b"{", 422, {"error": "invalid JSON"}),
-        (b"\xff", 422, {"error": "invalid JSON"}),
+        (b"\xef\xbb\xbf{}", 422, {"error": "invalid JSON"}),
         ({}, 422, {"auth_data": "field missing", "payload": "field missing"}),
         ([], 422, {"auth_data": "field missing", "payload": "field missing"}),
         ({"payload": {}}, 422, {"auth_data": "field missing"}),
@@ -213,6 +214,9 @@ def test_each_of_the_six_fields_is_wanted(name: str) -> None:
     [
         5,
         None,
+        b"\xff",
+        b"[" * 100_000,
+        b"1" * 5_000,
         {"auth_data": None, "payload": {}},
         {"auth_data": 5, "payload": {}},
         {"auth_data": grant_of(reqnum="1"), "payload": {}},
@@ -223,6 +227,49 @@ def test_where_the_official_worker_fails(body: Any) -> None:
     response = send(SimulatedWorker(), request("/echo", body))
     assert response.status == 500
     assert b"Server got itself in trouble" in response.body
+    assert response.headers.get("connection") == "close"
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}\n", " {}", "!{}", "{}=", "{}A==="])
+def test_base64_is_read_leniently(spelling: str) -> None:
+    grant = grant_of(signature=spelling.format(GRANT["signature"]))
+    assert send(SimulatedWorker(), request("/echo", {"auth_data": grant, "payload": {}})).status == 200
+
+
+def test_a_signature_in_hex_is_not_read() -> None:
+    grant = grant_of(signature=b64decode(GRANT["signature"]).hex())
+    assert send(SimulatedWorker(), request("/echo", {"auth_data": grant, "payload": {}})).status == 401
+
+
+@pytest.mark.parametrize(
+    ("route", "payload", "closes"),
+    [
+        ("/echo", {}, True),
+        ("/status", {"status": 204}, False),
+        ("/status", {"status": 500}, True),
+        ("/stream", {}, False),
+    ],
+)
+def test_whole_answers_of_the_model_close_the_connection(route: str, payload: Body, closes: bool) -> None:
+    response = send(SimulatedWorker(), call(route, payload))
+    assert (response.headers.get("connection") == "close") is closes
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"auth_data": {}, "payload": {}}, {"auth_data": GRANT, "payload": {}, "session_id": "x"}]
+)
+def test_its_own_refusals_do_not(body: Body) -> None:
+    response = send(SimulatedWorker(), request("/echo", body))
+    assert response.status in {410, 422}
+    assert response.headers.get("connection") is None
+
+
+@pytest.mark.parametrize("connection", [(), (("connection", "keep-alive"),)])
+def test_what_a_model_says_without_a_type_is_bytes(connection: tuple[tuple[str, str], ...]) -> None:
+    plan = WorkerPlan(models={"/raw": lambda work: answer(200, b"raw", at=work.at, headers=connection)})
+    response = send(SimulatedWorker(plan=plan), call("/raw", {}))
+    assert [each for name, each in response.headers if name == "content-type"] == ["application/octet-stream"]
+    assert [each for name, each in response.headers if name == "connection"] == ["close"]
 
 
 @pytest.mark.parametrize(
@@ -621,6 +668,15 @@ def test_session_refusals(route: str, body: Body, answer: tuple[int, Any]) -> No
 )
 def test_sessions_that_cannot_be_made(body: Body) -> None:
     assert send(SimulatedWorker(), request("/session/create", body)).status == 500
+
+
+@pytest.mark.parametrize("grant", [{}, {"cost": None}, {"cost": "5"}])
+def test_a_session_whose_cost_cannot_be_counted_is_made_all_the_same(grant: Body) -> None:
+    worker = SimulatedWorker(plan=WorkerPlan(max_sessions=1))
+    for _ in range(2):  # the second time there is no room
+        assert send(worker, request("/session/create", {"auth_data": grant, "payload": {}})).status == 500
+        assert len(worker.sessions(now=T0)) == 1
+    assert send(worker, request("/session/create", {"auth_data": GRANT, "payload": {}})).status == 429
 
 
 # --- keys --------------------------------------------------------------------------------------------------------

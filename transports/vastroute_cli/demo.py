@@ -41,12 +41,11 @@ def demo(*, seed: Seed = 0, json: Json = False) -> Exit:
     import trio
 
     import vastroute_io.trio
-    from vastroute_testing import TEST_KEY
+    from vastroute_testing import TEST_KEY, open_loopback
 
     from .board import board
     from .rows import Row
     from .script import nobody_there, script, world
-    from .serving import serving
 
     current: ContextVar[Row] = ContextVar("current")
 
@@ -69,13 +68,13 @@ def demo(*, seed: Seed = 0, json: Json = False) -> Exit:
         began = trio.current_time()
         with board(json=json) as shown:
             rows = [Row(each, seed=seed, changed=shown.changed) for each in script()]
-            async with serving(simulated) as url:
+            async with open_loopback(simulated) as loopback:
                 with nobody_there(simulated):
                     shown.show(rows)
                     async with (
                         vastroute_io.trio.Client(
                             key=TEST_KEY,
-                            engine=url,
+                            engine=loopback.origin,
                             guard=Guard(allow_plain_http=True, allow_private_address=True),
                             fetch_public_key=True,
                             proxy=None,

@@ -100,22 +100,19 @@ async def _serve(
 ) -> None:
     import trio
 
-    from .serving import serving
+    from vastroute_testing import open_loopback
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
-            async with serving(simulated, host=host, port=port, ssl_context=context) as url:
+            async with open_loopback(simulated, host=host, port=port, ssl_context=context) as loopback:
                 urls = [worker.url for worker in simulated.workers] or addresses
-                write_json({"engine_url": url, **said, "workers": urls})
+                write_json({"engine_url": loopback.url, **said, "workers": urls})
                 if not quiet:
-                    _say_how(url, said, len(urls))
+                    _say_how(loopback.url, said, len(urls))
                 async for _ in signals:
                     return
-        except (OSError, ExceptionGroup) as error:
-            found = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-            if not isinstance(found, OSError):
-                raise
-            raise InvalidValue(f"cannot listen at {host} port {port}: {found.strerror or found}") from None
+        except OSError as error:
+            raise InvalidValue(f"cannot listen at {host} port {port}: {error.strerror or error}") from None
 
 
 def _say_how(url: str, said: dict[str, Any], workers: int) -> None:

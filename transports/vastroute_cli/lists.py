@@ -90,6 +90,8 @@ def _time(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value if isinstance(value, str) else ""
+    if not value:
+        return ""  # it has not come to that yet
     try:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, OSError, ValueError):

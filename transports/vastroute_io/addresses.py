@@ -16,8 +16,12 @@ def check_proxied(origin: Origin, guard: Guard | None, proxy: Proxy | None) -> N
         raise refusal.as_error()
 
 
-def allowed(resolved: Iterable[tuple[Any, ...]], origin: Origin, guard: Guard) -> list[str]:
-    """The IP addresses among what ``getaddrinfo`` gave that `guard` allows, in its order, each once.
+ADDRESS_SECONDS = 3.0
+"""How long one of a host's addresses is tried while there is another: a dead one must not use up the whole limit."""
+
+
+def allowed(resolved: Iterable[tuple[Any, ...]], origin: Origin, guard: Guard | None) -> list[str]:
+    """The IP addresses among what ``getaddrinfo`` gave that `guard` allows (all without one), in its order, each once.
 
     Raises the guard's `vastroute.ConnectionFailed` if it allows none. Dial these, not the name: the name may lead
     elsewhere the next time it is looked up.
@@ -26,7 +30,7 @@ def allowed(resolved: Iterable[tuple[Any, ...]], origin: Origin, guard: Guard) -
     refusals: list[GuardRefusal] = []
     for row in resolved:
         address = str(row[4][0])
-        if refusal := guard.check_address(address, origin):
+        if guard is not None and (refusal := guard.check_address(address, origin)):
             refusals.append(refusal)
         elif address not in addresses:
             addresses.append(address)

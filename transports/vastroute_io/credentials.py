@@ -31,16 +31,27 @@ def load_key(key: Secret | str | None = None) -> Secret:
         if value := _read(path):
             return Secret(value)
     raise InvalidValue(
-        f"there is no key: pass key=..., set {VARIABLE}, or write it to {next(key_files())} "
+        f"there is no key: pass key=..., set {VARIABLE}, or write it to {next(key_files(), 'a key file')} "
         "(the engine wants the endpoint's own key, not the account's)"
     )
 
 
 def key_files() -> Iterator[Path]:
     """The files that are looked into, in order."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    yield Path(config) / "vastai" / "vast_api_key"
-    yield Path.home() / ".vast_api_key"
+    home = home_folder()
+    config = os.environ.get("XDG_CONFIG_HOME") or (home and home / ".config")
+    if config:
+        yield Path(config) / "vastai" / "vast_api_key"
+    if home:
+        yield home / ".vast_api_key"
+
+
+def home_folder() -> Path | None:
+    """The user's home, or None: in a container there may be none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def _read(path: Path) -> str:
@@ -51,6 +62,6 @@ def _read(path: Path) -> str:
         return ""
     except UnicodeDecodeError:
         raise InvalidValue(f"the key file {path} does not hold a key: it is not plain text") from None
-    if os.name == "posix" and mode & 0o077:
+    if value and os.name == "posix" and mode & 0o077:
         warnings.warn(f"others can read the key file {path}: chmod 600 it", stacklevel=3)
     return value

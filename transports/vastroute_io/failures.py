@@ -18,8 +18,13 @@ _BY_CLASS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (socket.gaierror, FailureKind.NAME),
     (ssl.SSLEOFError, FailureKind.EOF),
     (ssl.SSLError, FailureKind.TLS),
+    (ConnectionRefusedError, FailureKind.REFUSED),
+    (ConnectionError, FailureKind.RESET),
 )
 """The first row that fits decides."""
+
+_BEYOND_THE_PROXY = frozenset({502, 503, 504})
+"""What a proxy answers where it is the host behind it that cannot be reached."""
 
 _BY_ERRNO = {
     errno.ECONNREFUSED: FailureKind.REFUSED,
@@ -40,6 +45,8 @@ def kind_of(error: BaseException | FailureKind) -> FailureKind:
         return error
     if isinstance(error, ConnectionFailed):
         return error.kind or FailureKind.OTHER
+    if isinstance(error, TunnelFailed) and error.status in _BEYOND_THE_PROXY:
+        return FailureKind.UNREACHABLE
     for cls, kind in _BY_CLASS:
         if isinstance(error, cls):
             return kind

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from vastroute import (
     Entry,
     Guard,
+    InvalidValue,
     Limits,
     Origin,
     PoolLimits,
@@ -119,3 +120,14 @@ class SessionOptions(CallOptions, total=False):
     """Where the worker POSTs when the session ends. Read the warning at `vastroute.session_payload` first."""
     on_close_payload: Any
     """What it POSTs there."""
+
+
+def check_options(given: Mapping[str, Any], known: type[Any]) -> None:
+    """Raise `vastroute.InvalidValue` for an option that `known` does not have: silence would cost its reader money."""
+    names: frozenset[str] = known.__optional_keys__
+    for name in given:
+        if name not in names:
+            from difflib import get_close_matches  # only for a mistake
+
+            hint = "".join(f"; did you mean {close}?" for close in get_close_matches(name, names, 1))
+            raise InvalidValue(f"there is no option {name}{hint}")

@@ -143,6 +143,11 @@ class Settings:
         wanted = self.fetch_public_key or self.signature is SignatureMode.REQUIRE
         return wanted and self.public_key is None and self.signature is not SignatureMode.OFF
 
+    @property
+    def needs_worker_root(self) -> bool:
+        """Whether workers will surely be reached under the root that production's console gives."""
+        return self.console == CONSOLE and not self.guard.allow_plain_http
+
     def secret(self) -> Secret:
         """The key, looked up when it is first needed and kept from then on."""
         if self._secret is None:
@@ -196,11 +201,13 @@ class Settings:
     # Machines
 
     def deadline(self, options: RouteOptions | WorkOptions, *, now: float) -> float:
-        """When a call that begins `now` must be over, in monotonic seconds."""
+        """When a call that begins `now` must be over, in monotonic seconds. Raises `InvalidValue` if it cannot be."""
         timeout = options.get("timeout")
         if timeout is None:
-            policy: RetryPolicy = options.get("policy", self.policy)  # type: ignore[assignment]
+            policy: RetryPolicy = options.get("policy") or self.policy  # type: ignore[assignment]
             timeout = policy.total
+        elif isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
+            raise InvalidValue("timeout must be seconds: a number")
         return now + timeout
 
     def route_call(self, endpoint: str, options: RouteOptions, *, deadline: float) -> RouteCall:
@@ -216,7 +223,7 @@ class Settings:
             key=self.key_for(endpoint),
             rng=self.rng,
             deadline=deadline,
-            policy=options.get("policy", self.policy),
+            policy=(options.get("policy") or self.policy),
             limits=self.limits,
             verifier=self.verifier(),
             tracker=self.tracker,
@@ -252,7 +259,7 @@ class Settings:
             source,
             work,
             deadline=None if isinstance(source, RouteCall) else self.deadline(options, now=now),
-            policy=options.get("work_policy", self.work_policy),
+            policy=(options.get("work_policy") or self.work_policy),
             guard=self.guard,
             limits=self.limits,
             stream_limits=self.stream_limits,
@@ -289,7 +296,8 @@ class Settings:
 
     def workers_lookup(self, endpoint: EndpointInfo, *, now: float) -> Lookup[tuple[WorkerInfo, ...]]:
         """The machine that asks the engine for an endpoint's workers."""
-        key = endpoint.key or self.secret()
+        key = endpoint.key
+        assert key is not None
         limits = attrs.evolve(self.limits, max_body=_LISTS)
 
         def decode(response: HttpResponse) -> tuple[WorkerInfo, ...]:

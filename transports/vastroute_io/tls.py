@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from vastroute import InvalidValue, read_worker_root
+
+from .credentials import home_folder
 
 
 def engine_context() -> ssl.SSLContext:
@@ -44,8 +47,9 @@ def _strict(context: ssl.SSLContext, *, strict: bool) -> ssl.SSLContext:
 
 def kept_root() -> bytes | None:
     """The workers' root that an earlier process left in the cache folder, if it is there and still pinned."""
+    path = _cache()
     try:
-        return read_worker_root(_cache().read_bytes())
+        return None if path is None else read_worker_root(path.read_bytes())
     except (OSError, InvalidValue):
         return None
 
@@ -53,16 +57,20 @@ def kept_root() -> bytes | None:
 def keep_root(root: bytes) -> None:
     """Leave `root` in the cache folder for later processes; a folder that cannot be written is no error."""
     path = _cache()
-    try:
+    if path is None:
+        return
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(root)
-        Path(file.name).replace(path)
-    except OSError:
-        return
+        try:
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink()
 
 
-def _cache() -> Path:
-    """The user's cache folder, by the XDG rules on every system."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "vastroute" / "worker-root.der"
+def _cache() -> Path | None:
+    """Where the root is kept: the user's cache folder, by the XDG rules on every system; None if there is none."""
+    home = home_folder()
+    folder = os.environ.get("XDG_CACHE_HOME") or (home and home / ".cache")
+    return Path(folder) / "vastroute" / "worker-root.der" if folder else None

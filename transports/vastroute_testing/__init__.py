@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .clock import ManualClock
     from .drive import Drive, Received, Transcript, run
     from .engine import SimulatedEngine
-    from .fault_table import Faults
+    from .fault_table import EVERY, Faults, FaultTable
     from .faults import (
         BadJson,
         BadSignature,
@@ -38,7 +38,14 @@ if TYPE_CHECKING:
         Status,
     )
     from .fleet import Lifetime, SimulatedEndpoint, StatusForm
-    from .keys import OTHER_TEST_PRIVATE_KEY, OTHER_TEST_PUBLIC_KEY, TEST_PRIVATE_KEY, TEST_PUBLIC_KEY, sign
+    from .keys import (
+        OTHER_TEST_PRIVATE_KEY,
+        OTHER_TEST_PUBLIC_KEY,
+        TEST_PRIVATE_KEY,
+        TEST_PUBLIC_KEY,
+        public_half,
+        sign,
+    )
     from .life import WorkerPlan, WorkerState
     from .loopback import Loopback, LoopbackOptions, LoopbackThread, NamedServers, open_loopback
     from .memory import TEST_KEY
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
         body_of,
         json_answer,
         stream_answer,
+        whole,
     )
     from .server import Close, Serve, Server, ServerConnection, Servers, Write, check_schedule, find_server
     from .sessions import WorkerSession
@@ -67,7 +75,7 @@ _WHERE = {
     "clock": ("ManualClock",),
     "drive": ("Drive", "Received", "Transcript", "run"),
     "engine": ("SimulatedEngine",),
-    "fault_table": ("Faults",),
+    "fault_table": ("EVERY", "FaultTable", "Faults"),
     "faults": (
         "BadJson",
         "BadSignature",
@@ -91,7 +99,14 @@ _WHERE = {
         "Status",
     ),
     "fleet": ("Lifetime", "SimulatedEndpoint", "StatusForm"),
-    "keys": ("OTHER_TEST_PRIVATE_KEY", "OTHER_TEST_PUBLIC_KEY", "TEST_PRIVATE_KEY", "TEST_PUBLIC_KEY", "sign"),
+    "keys": (
+        "OTHER_TEST_PRIVATE_KEY",
+        "OTHER_TEST_PUBLIC_KEY",
+        "TEST_PRIVATE_KEY",
+        "TEST_PUBLIC_KEY",
+        "public_half",
+        "sign",
+    ),
     "life": ("WorkerPlan", "WorkerState"),
     "loopback": ("Loopback", "LoopbackOptions", "LoopbackThread", "NamedServers", "open_loopback"),
     "memory": ("TEST_KEY",),
@@ -108,6 +123,7 @@ _WHERE = {
         "body_of",
         "json_answer",
         "stream_answer",
+        "whole",
     ),
     "server": ("Close", "Serve", "Server", "ServerConnection", "Servers", "Write", "check_schedule", "find_server"),
     "sessions": ("WorkerSession",),
@@ -119,6 +135,7 @@ _WHERE = {
 _ON_FIRST_USE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "EVERY",
     "MODELS",
     "OTHER_TEST_PRIVATE_KEY",
     "OTHER_TEST_PUBLIC_KEY",
@@ -143,6 +160,7 @@ __all__ = [
     "DropIndex",
     "End",
     "Fault",
+    "FaultTable",
     "Faults",
     "Garbage",
     "Garbled",
@@ -192,9 +210,11 @@ __all__ = [
     "find_server",
     "json_answer",
     "open_loopback",
+    "public_half",
     "run",
     "sign",
     "stream_answer",
+    "whole",
 ]
 
 

@@ -35,7 +35,8 @@ class SimulatedEngine:
     """An engine with its `endpoints` and their workers: give it requests, and play the schedules that it makes.
 
     It serves ``POST /route/``, ``GET /pubkey/``, ``POST /get_endpoint_workers/``, and ``GET /api/v0/endptjobs/``, which
-    in production is another host's. The same requests at the same times have the same answers: `seed` makes the UUIDs.
+    in production is another host's. What workers tell it (``POST /worker_status/`` and ``/delete_requests/``) it takes
+    and keeps in `requests`. The same requests at the same times have the same answers: `seed` makes the UUIDs.
 
     Faults go by label and attempt. The label of an ask is the text of its ``guid``, if it has one, else the endpoint's
     name: give concurrent calls a guid each. The label of any other request is its path. Attempts count each label's
@@ -154,7 +155,7 @@ class SimulatedEngine:
                 return fleet
         return None
 
-    # --- the four questions --------------------------------------------------------------------------------------
+    # --- the questions -------------------------------------------------------------------------------------------
 
     def _answer(self, route: str, request: HttpRequest, fields: dict[str, Any] | None, now: float) -> Schedule:
         at = now + self._latency
@@ -172,6 +173,8 @@ class SimulatedEngine:
             ("/pubkey/", "GET", self._serve_key),
             (_ENDPOINTS, "GET", self._serve_endpoints),
             ("/get_endpoint_workers/", "POST", self._serve_workers),
+            ("/worker_status/", "POST", self._take_report),
+            ("/delete_requests/", "POST", self._take_report),
         )
 
     def _say(self, status: int, value: Any, now: float) -> Schedule:
@@ -254,6 +257,9 @@ class SimulatedEngine:
             return self._say(200, {"error_msg": _NO_ENDPOINT}, now)
         rows = fleet.rows(now=now, epoch=self._epoch)
         return self._say(200, rows if self._bare_worker_list else {"workers": rows}, now)
+
+    def _take_report(self, _request: HttpRequest, _fields: dict[str, Any] | None, now: float) -> Schedule:
+        return answer(200, at=now + self._latency)
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -172,7 +172,7 @@ class Fleet:
 
 def _row(number: int, life: WorkerLife, now: float, epoch: float) -> dict[str, Any]:
     perf = life.plan.perf or 0.0
-    started = None if life.woken_at is None else epoch + life.woken_at
+    started = 0.0 if life.woken_at is None else epoch + life.woken_at
     is_loaded = life.seen(now=now) in {WorkerState.READY, WorkerState.FULL}
     return {
         "id": number,
@@ -187,6 +187,6 @@ def _row(number: int, life: WorkerLife, now: float, epoch: float) -> dict[str, A
         "reliability": 1.0,
         "reqs_working": 0,
         "disk_usage": 0.0,
-        "loaded_at": started + life.plan.ready_after if is_loaded and started is not None else None,
+        "loaded_at": started + life.plan.ready_after if is_loaded else 0.0,
         "started_at": started,
     }

@@ -9,6 +9,8 @@ import socket
 import ssl
 import struct
 import threading
+import time
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -19,14 +21,19 @@ from typing import Self, TypeAlias, TypedDict, TypeVar, Unpack, final
 import trio
 from trio.testing import MockClock
 
-from vastroute import InvalidValue, LocalProtocolError, Origin
+from vastroute import HttpRequest, InvalidValue, LocalProtocolError, Origin
 
+from .engine import SimulatedEngine
+from .schedule import Schedule, shifted
 from .server import Serve, Server, ServerConnection, serve_of
 from .streams import CutSizes
 from .trio_streams import MemoryStream
 
 NamedServers: TypeAlias = Server | Serve | Mapping[str, Server | Serve]
-"""One server, or several by names of your choice; each gets a socket of its own."""
+"""One server, or several by names of your choice; each gets a socket of its own.
+
+With a simulated engine as the one server its workers get sockets too, and their `url` is set to where they listen.
+"""
 T = TypeVar("T")
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _GOODBYE = 1.0
@@ -39,7 +46,7 @@ class LoopbackOptions(TypedDict, total=False):
     host: str
     """The IP address to listen at; 127.0.0.1 by default."""
     port: int
-    """The port; 0, the default, takes a free one. Only for one server."""
+    """The port; 0, the default, takes a free one. Only for one server; an engine's workers take free ones."""
     ssl_context: ssl.SSLContext | None
     """Speaks TLS with it: see `vastroute_testing.TestAuthority`."""
     allow_any_host: bool
@@ -52,25 +59,28 @@ class LoopbackOptions(TypedDict, total=False):
 class Loopback:
     """Where the servers listen, and how many connections they have."""
 
-    def __init__(self, origins: Mapping[str, Origin], scope: trio.CancelScope) -> None:
+    def __init__(self, origins: Mapping[str, Origin], scope: trio.CancelScope, *, main: str | None = None) -> None:
         self.origins: Mapping[str, Origin] = MappingProxyType(dict(origins))
-        """Each server's origin, by its name."""
+        """Each server's origin, by its name. An engine's is "engine", its workers' are "worker 1" and so on."""
         self.opened = 0
         """How many connections were accepted so far."""
         self.open = 0
         """How many of them are open now."""
         self.failure: Exception | None = None
         """The first mistake of a server's, which ends it all."""
+        self.quiet = threading.Event()
+        """Set while no connection is open: for other threads."""
+        self.quiet.set()
+        self._main = main
         self._scope = scope
         self._idle = trio.Event()
-        self._idle.set()
 
     @property
     def origin(self) -> Origin:
-        """The origin of the one server. Raises `LocalProtocolError` if there are several."""
-        if len(self.origins) != 1:
+        """The origin of the one server, or of the engine. Raises `LocalProtocolError` if there are several by names."""
+        if self._main is None:
             raise LocalProtocolError("there are several servers: see origins")
-        return next(iter(self.origins.values()))
+        return self.origins[self._main]
 
     @property
     def url(self) -> str:
@@ -86,9 +96,10 @@ class Loopback:
         """One accepted connection, to its end."""
         if not self.open:
             self._idle = trio.Event()
+            self.quiet.clear()
         self.open += 1
         self.opened += 1
-        memory = MemoryStream(ServerConnection(serve, scheme=scheme), cut=cut)
+        memory = MemoryStream(ServerConnection(_in_monotonic_time(serve), scheme=scheme), cut=cut)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._take, stream, memory, nursery.cancel_scope)
@@ -104,6 +115,7 @@ class Loopback:
                 self.open -= 1
                 if not self.open:
                     self._idle.set()
+                    self.quiet.set()
 
     async def _take(self, stream: trio.abc.Stream, memory: MemoryStream, scope: trio.CancelScope) -> None:
         """A socket is a memory stream with a wire before it: what comes in over the wire goes on to the server."""
@@ -122,26 +134,30 @@ class Loopback:
 async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Loopback]:
     """Listen for as long as the block lasts: ``async with open_loopback(server) as loopback``. See `LoopbackOptions`.
 
-    Schedules are played in trio's time. A server that raises, or makes a schedule that cannot be sent, cancels the
-    block, and what it raised comes out of it. Raises `InvalidValue` for an address that is not loopback, OSError for
-    one that cannot be had, and `LocalProtocolError` under a virtual clock.
+    Servers are given ``time.monotonic()`` as ``now``, so that all of this process agree on the time. One that raises,
+    or makes a schedule that cannot be sent, cancels the block, and what it raised comes out of it. Raises
+    `InvalidValue` for an address that is not loopback, OSError for one that cannot be had, and `LocalProtocolError`
+    under a virtual clock.
     """
     if isinstance(trio.lowlevel.current_clock(), MockClock):
         raise LocalProtocolError("sockets and virtual time do not mix: use vastroute_testing.connector instead")
-    named = dict(servers) if isinstance(servers, Mapping) else {"server": servers}
+    named, main = _named(servers)
     context, cut = options.get("ssl_context"), options.get("cut")
     scheme = "http" if context is None else "https"
-    address, port = _address(options, len(named))
+    address, port = _address(options, single=main is not None)
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         listeners: dict[str, trio.SocketListener] = {}
         origins: dict[str, Origin] = {}
         for name in named:
-            (opened,) = await trio.open_tcp_listeners(port, host=address)
+            (opened,) = await trio.open_tcp_listeners(port if name == main else 0, host=address)
             listeners[name] = await stack.enter_async_context(opened)
             origins[name] = Origin(scheme=scheme, host=address, port=opened.socket.getsockname()[1])
+        if isinstance(servers, SimulatedEngine):
+            for worker, origin in zip(servers.workers, list(origins.values())[1:], strict=True):
+                worker.url = str(origin)
         nursery = await stack.enter_async_context(trio.open_nursery())
-        loopback = Loopback(origins, nursery.cancel_scope)
+        loopback = Loopback(origins, nursery.cancel_scope, main=main)
         for name, server in named.items():
             handler = partial(loopback.serve, serve_of(server), scheme, cut)
             listener: trio.abc.Listener[trio.abc.Stream] = listeners[name]
@@ -162,7 +178,11 @@ async def open_loopback(servers: NamedServers, **options: Unpack[LoopbackOptions
 
 @final
 class LoopbackThread:
-    """The same in a thread of its own, for code that is not trio's: ``with LoopbackThread(server) as loopback``."""
+    """The same in a thread of its own, for code that is not trio's: ``with LoopbackThread(server) as loopback``.
+
+    What a server raises ends it all: it is printed at once, since whoever waits for an answer may wait for long, and
+    raised by `wait_idle` and at the end of the block.
+    """
 
     def __init__(self, servers: NamedServers, **options: Unpack[LoopbackOptions]) -> None:
         self._servers = servers
@@ -181,7 +201,7 @@ class LoopbackThread:
 
     @property
     def origin(self) -> Origin:
-        """The origin of the one server. Raises `LocalProtocolError` if there are several."""
+        """The origin of the one server, or of the engine. Raises `LocalProtocolError` if there are several by names."""
         return self._running.origin
 
     @property
@@ -200,15 +220,15 @@ class LoopbackThread:
         return self._running.opened
 
     def wait_idle(self, timeout: float = 5.0) -> None:
-        """Return when no connection is open. Raises `TimeoutError` after `timeout` seconds."""
+        """Return when no connection is open. Raises `TimeoutError` after `timeout` seconds.
 
-        async def wait() -> None:
-            with trio.move_on_after(timeout):
-                await self._running.wait_idle()
-                return
+        It blocks its thread, whatever loop that runs.
+        """
+        is_quiet = self._running.quiet.wait(timeout)
+        if self._running.failure is not None:
+            raise self._running.failure
+        if not is_quiet:
             raise TimeoutError(f"{self._running.open} connections are still open")
-
-        trio.from_thread.run(wait, trio_token=self._token)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -242,6 +262,8 @@ class LoopbackThread:
             trio.run(self._listen)
         except BaseException as error:
             self._failure = error
+            if self._loopback is not None:
+                traceback.print_exception(error)
         finally:
             self._ready.set()
 
@@ -270,7 +292,26 @@ def _reset(stream: trio.abc.Stream) -> None:
     below.socket.close()
 
 
-def _address(options: LoopbackOptions, servers: int) -> tuple[str, int]:
+def _named(servers: NamedServers) -> tuple[dict[str, Server | Serve], str | None]:
+    """The servers by their names, and the name of the one that was meant, if it was one."""
+    if isinstance(servers, SimulatedEngine):
+        workers = {f"worker {number}": worker for number, worker in enumerate(servers.workers, 1)}
+        return {"engine": servers, **workers}, "engine"
+    named = dict(servers) if isinstance(servers, Mapping) else {"server": servers}
+    return named, next(iter(named)) if len(named) == 1 else None
+
+
+def _in_monotonic_time(serve: Serve) -> Serve:
+    """`serve` on the system's clock in place of trio's, which begins at a random instant in each loop."""
+
+    def served(request: HttpRequest, now: float) -> Schedule:
+        instant = time.monotonic()
+        return shifted(serve(request, instant), now - instant)
+
+    return served
+
+
+def _address(options: LoopbackOptions, *, single: bool) -> tuple[str, int]:
     host, port = options.get("host", "127.0.0.1"), options.get("port", 0)
     try:
         is_loopback = ip_address(host).is_loopback
@@ -278,6 +319,6 @@ def _address(options: LoopbackOptions, servers: int) -> tuple[str, int]:
         raise InvalidValue("host must be an IP address to listen at, such as 127.0.0.1 or ::1") from None
     if not is_loopback and not options.get("allow_any_host", False):
         raise InvalidValue(f"{host} is not loopback: others could reach it; allow_any_host would allow it")
-    if port and servers > 1:
+    if port and not single:
         raise InvalidValue("several servers cannot share one port: leave port out")
     return host, port

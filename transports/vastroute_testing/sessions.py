@@ -83,7 +83,10 @@ class WorkerSessions:
         auth_data, payload = body.get("auth_data"), body.get("payload")
         if not isinstance(auth_data, dict):
             raise Trouble
+        is_counted = isinstance(auth_data.get("cost"), int | float)
         if len(self.open(now=now)) >= self._most:
+            if not is_counted:
+                raise Trouble
             return 429, None
         lifetime = payload.get("lifetime", 60.0) if isinstance(payload, dict) else None
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not abs(lifetime) <= _LONGEST:
@@ -99,6 +102,8 @@ class WorkerSessions:
             on_close_payload=payload.get("on_close_payload") if payload.get("on_close_route") is not None else None,
         )
         self._open[session.session_id] = session
+        if not is_counted:
+            raise Trouble  # it counts the work, with the session made and nobody told of it
         return 201, {"session_id": session.session_id, "expiration": self._epoch + session.expires_at}
 
     def _get(self, body: dict[str, Any], now: float) -> Answer:

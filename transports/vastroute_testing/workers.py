@@ -7,17 +7,20 @@ and 5): it wants no key, looks at the signature but not at whom the grant is for
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections import deque
 from random import Random
 from typing import Any, final
 
-from vastroute import FORMS, FailureKind, HttpRequest, Origin, PublicKey, SigningForm, verify
+import attrs
+
+from vastroute import FORMS, FailureKind, Headers, HttpRequest, Origin, PublicKey, SigningForm, verify
 
 from .fault_table import FaultTable
 from .keys import TEST_PUBLIC_KEY
 from .life import WorkerLife, WorkerPlan, WorkerState, route_of
 from .models import ModelFailed, Work
-from .schedule import Cut, Schedule, answer, cut, dated
+from .schedule import Cut, Head, Schedule, answer, cut, dated
 from .sessions import SESSION_ROUTES, Trouble, WorkerSession, WorkerSessions
 
 EPOCH = 1_700_000_000.0
@@ -27,6 +30,7 @@ MOST_COST = 1e18
 _AUTH_FIELDS = ("cost", "endpoint", "reqnum", "request_idx", "signature", "url")
 _JSON = {"content-type": "application/json; charset=utf-8"}
 _TEXT = {"content-type": "text/plain; charset=utf-8"}
+_CLOSE = {"connection": "close"}
 _OPEN = frozenset({WorkerState.READY, WorkerState.FULL, WorkerState.FAILED})
 
 
@@ -97,7 +101,8 @@ class SimulatedWorker:
         try:
             return dated(self._answer(request, now), self._epoch)
         except (Trouble, RecursionError):  # the latter: JSON nested as deep as it could just be read
-            return answer(500, b"500 Internal Server Error\n\nServer got itself in trouble", at=now, headers=_TEXT)
+            said = b"500 Internal Server Error\n\nServer got itself in trouble"
+            return answer(500, said, at=now, headers=_TEXT | _CLOSE)
 
     def _answer(self, request: HttpRequest, now: float) -> Schedule:
         at = now + self._plan.latency
@@ -107,9 +112,11 @@ class SimulatedWorker:
         if request.method != "POST":
             return answer(405, b"405: Method Not Allowed", at=at, headers={**_TEXT, "allow": "POST"})
         try:
-            body = json.loads(request.body)
-        except (ValueError, RecursionError):
+            body = json.loads(request.body.decode())
+        except json.JSONDecodeError:
             return _own(422, {"error": "invalid JSON"}, at)
+        except ValueError:
+            raise Trouble from None  # not UTF-8, or a number of too many digits
         if route in SESSION_ROUTES:
             return _own(*self._sessions.answer(route, body, now=now), at)
         if errors := _envelope_errors(body):
@@ -122,7 +129,7 @@ class SimulatedWorker:
         session_id, grant = body.get("session_id"), body["auth_data"]
         if session_id is not None and not self._sessions.prolong(session_id, now=now):
             return _own(410, {"error": "invalid session"}, at)
-        if not verify(grant, self._key, forms=(self._form,)).verified:
+        if not self._is_signed(grant):
             return answer(401, at=at)
         if not isinstance(grant["reqnum"], int | float):
             raise Trouble  # it compares the number with those before
@@ -139,9 +146,32 @@ class SimulatedWorker:
             created=self._epoch + done,
         )
         try:
-            return self._plan.models[route](work)
+            return _passed_on(self._plan.models[route](work))
         except ModelFailed:
             return answer(500, at=done)
+
+    def _is_signed(self, grant: dict[str, Any]) -> bool:
+        """Whether the signature is right; the official worker decodes it as leniently as Python does."""
+        try:
+            raw = b64decode(grant["signature"])
+        except (TypeError, ValueError):
+            return False
+        if len(raw) != self._key.size:
+            return False
+        return verify(grant | {"signature": b64encode(raw).decode()}, self._key, forms=(self._form,)).verified
+
+
+def _passed_on(schedule: Schedule) -> Schedule:
+    """A model's answer with what the official worker adds: a type, and the end of the connection if it has a length."""
+    if not schedule or not isinstance(schedule[0], Head):
+        return schedule
+    head = schedule[0]
+    headers = list(head.headers)
+    if head.headers.get("content-type") is None:
+        headers.append(("content-type", "application/octet-stream"))
+    if head.headers.get("content-length") is not None:
+        headers = [pair for pair in headers if pair[0] != "connection"] + [("connection", "close")]
+    return (attrs.evolve(head, headers=Headers(headers)), *schedule[1:])
 
 
 def _cost_of(grant: dict[str, Any]) -> float:

@@ -10,17 +10,19 @@ from typing import Any, Self, TypeVar, Unpack
 
 from vastroute import (
     Answer,
+    CallFailed,
     EndpointInfo,
     KeyRefused,
     Machine,
     PublicKey,
     RouteResult,
+    Secret,
     SessionHandle,
     WorkerInfo,
     WorkerRequest,
 )
 
-from ..options import CallOptions, RouteOptions, SessionOptions
+from ..options import CallOptions, RouteOptions, SessionOptions, check_options
 from ..settings import Settings
 from ..tls import keep_root, kept_root, worker_context
 from .library import Library
@@ -33,12 +35,14 @@ T = TypeVar("T")
 class AsyncClient:
     """The verbs of an asynchronous ``Client``; a transport adds how its connections are made."""
 
-    def __init__(self, settings: Settings, library: Library, worker_tls: ssl.SSLContext | None) -> None:
+    def __init__(self, settings: Settings, library: Library, worker_tls: ssl.SSLContext | None, *, dials: bool) -> None:
         self._settings = settings
         self._library = library
         self._worker_context = worker_tls
         self._key_lock = library.lock()
         self._root_lock = library.lock()
+        self._find_lock = library.lock()
+        self._dials = dials
 
     async def route(self, endpoint: str, **options: Unpack[RouteOptions]) -> RouteResult:
         """Ask for a worker of `endpoint`, waiting while none is ready; see `vastroute_io.options.RouteOptions`.
@@ -46,9 +50,10 @@ class AsyncClient:
         Raises an error under `vastroute.CallFailed` if there is no worker in the end, and `vastroute.InvalidValue` for
         an argument that cannot be used.
         """
+        check_options(options, RouteOptions)
         deadline = self._settings.deadline(options, now=self._library.now())
         make = self._settings.routing(endpoint, options, deadline=deadline)
-        await self._prepare(deadline)
+        await self._prepare(deadline, for_work=False)
         return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
     async def call(
@@ -59,19 +64,21 @@ class AsyncClient:
         See `vastroute_io.options.CallOptions`. Raises an error under `vastroute.CallFailed` if there is no answer of
         the 2xx kind in the end, and `vastroute.InvalidValue` for an argument that cannot be used.
         """
+        check_options(options, CallOptions)
         return await self._work(endpoint, self._settings.work(route, payload, options), options)
 
     def stream(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
     ) -> AsyncStream:
         """The same for an answer that is wanted piece by piece: ``async with client.stream(...) as events``."""
+        check_options(options, CallOptions)
         work = self._settings.work(route, payload, options, stream=True)
 
         async def begin(stream: AsyncStream) -> None:
             now = self._library.now()
             deadline = self._settings.deadline(options, now=now)
             make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-            await self._prepare(deadline)
+            await self._prepare(deadline, for_work=True)
             await self.with_key_for(endpoint, lambda: stream.start(make()), deadline=deadline)
 
         return AsyncStream(self._library, begin)
@@ -81,6 +88,7 @@ class AsyncClient:
 
         It is made on entering the block and ended on leaving it. See `vastroute_io.options.SessionOptions`.
         """
+        check_options(options, SessionOptions)
         work = self._settings.session_work(options)
         lifetime = options.get("lifetime")
         return AsyncSession(
@@ -117,14 +125,29 @@ class AsyncClient:
 
         The console is asked until `deadline` at the latest (monotonic seconds).
         """
+        used = self._settings.key_for(endpoint)
         try:
             return await attempt()
         except KeyRefused as error:
-            if not self._settings.can_find_key():
+            # A number that is held would be lost with its machine, and its load be counted again.
+            if error.request_idx is not None or not self._settings.can_find_key():
                 raise
-            await self._look_up_endpoints(deadline)
-            self._settings.endpoint(endpoint, refused=error)
+            await self._find_key(endpoint, used, error, deadline)
         return await attempt()
+
+    async def _find_key(self, endpoint: str, used: Secret, refused: KeyRefused, deadline: float) -> None:
+        """Have the endpoint's own key ready, asked of the console unless another call has just asked."""
+        held = await self._library.by(deadline, self._find_lock.acquire)
+        try:
+            if self._settings.key_for(endpoint) == used:
+                try:
+                    await self._look_up_endpoints(deadline)
+                except CallFailed as error:
+                    raise refused from error
+            self._settings.endpoint(endpoint, refused=refused)
+        finally:
+            if held:
+                self._find_lock.release()
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use follow when their calls end."""
@@ -142,12 +165,15 @@ class AsyncClient:
         now = self._library.now()
         deadline = self._settings.deadline(options, now=now)
         make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-        await self._prepare(deadline)
+        await self._prepare(deadline, for_work=True)
         return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
-    async def _prepare(self, deadline: float) -> None:
+    async def _prepare(self, deadline: float, *, for_work: bool) -> None:
+        """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""
         if self._settings.needs_public_key:
             await self._fetch_public_key(deadline)
+        if for_work and self._dials and self._settings.needs_worker_root:
+            await self._worker_tls(deadline)
 
     async def _fetch_public_key(self, deadline: float) -> PublicKey:
         # Without the lock, since the deadline came first, the look-up says so.
@@ -169,13 +195,21 @@ class AsyncClient:
         self._settings.learn(found)
         return found
 
-    async def _worker_tls(self) -> ssl.SSLContext:
-        """The context for workers, made when the first of them is reached over TLS."""
-        async with self._root_lock:
+    async def _worker_tls(self, deadline: float = inf) -> ssl.SSLContext:
+        """The context for workers; their root is fetched if it has to be, until `deadline` at the latest."""
+        if self._worker_context is not None:
+            return self._worker_context
+        held = await self._library.by(deadline, self._root_lock.acquire)
+        try:
             if self._worker_context is None:
                 root = self._settings.worker_root or kept_root()
                 if root is None:
-                    root = await self.run(self._settings.worker_root_lookup(now=self._library.now()))
+                    lookup = self._settings.worker_root_lookup(now=self._library.now())
+                    lookup.limit_to(deadline, "total")
+                    root = await self.run(lookup)
                     keep_root(root)
                 self._worker_context = worker_context(root, strict=self._settings.strict_worker_tls)
             return self._worker_context
+        finally:
+            if held:
+                self._root_lock.release()

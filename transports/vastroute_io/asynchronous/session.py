@@ -19,7 +19,7 @@ from vastroute import (
     SessionLife,
 )
 
-from ..options import WorkOptions
+from ..options import WorkOptions, check_options
 from ..sessions import END_SECONDS, handle_of, report
 from ..settings import Settings
 from ..views import SessionView
@@ -127,5 +127,6 @@ class AsyncSession(SessionView):
             await self.end()
 
     def _begin(self, route: str, payload: Mapping[str, Any] | bytes, options: WorkOptions, *, stream: bool) -> Call:
+        check_options(options, WorkOptions)
         work = self._settings.work(route, payload, options, stream=stream)
         return self._settings.call(self.handle, work, options, now=self._library.now())

@@ -40,7 +40,7 @@ class Client(AsyncClient):
     ) -> None:
         settings = Settings(**options)
         self._links = Links(settings, connect, ssl_context, self._worker_tls)
-        super().__init__(settings, _Asyncio(settings, self._links), worker_ssl_context)
+        super().__init__(settings, _Asyncio(settings, self._links), worker_ssl_context, dials=connect is None)
 
     @property
     def pool(self) -> Pool[Place, Link]:

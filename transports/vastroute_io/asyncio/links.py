@@ -6,11 +6,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, final
 
 from vastroute import ConnectTunnel, Guard, Http1Connection, Origin, Phase, Pool, Send, Ticket, Use, Wait
 
-from ..addresses import allowed, check_proxied
+from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
 from ..settings import Settings
 from ..tls import engine_context
 
@@ -170,27 +171,29 @@ class Links:
         return self._engine_tls
 
 
+_EYEBALLS = 0.25
+"""Seconds after which the next address of a host is tried beside the one before (RFC 8305)."""
+
+
 def now() -> float:
     """The running loop's monotonic seconds."""
     return asyncio.get_running_loop().time()
 
 
 async def _connected(host: str, port: int) -> SocketStream:
-    return SocketStream(*await asyncio.open_connection(host, port))
+    return SocketStream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=_EYEBALLS))
 
 
 async def _dial(origin: Origin, guard: Guard) -> SocketStream:
     """Connect to the first address of `origin` that is allowed and answers."""
     loop = asyncio.get_running_loop()
     resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    failure: OSError | None = None
-    for address in allowed(resolved, origin, guard):
-        try:
-            return await _connected(address, origin.port)
-        except OSError as error:
-            failure = error
-    assert failure is not None
-    raise failure
+    *others, last = allowed(resolved, origin, guard)
+    for address in others:
+        with suppress(OSError):
+            async with asyncio.timeout(ADDRESS_SECONDS):
+                return await _connected(address, origin.port)
+    return await _connected(last, origin.port)
 
 
 def _connector(connect: Connect | ByteStream) -> Connect:

@@ -11,18 +11,20 @@ from typing import Any, Self, TypeVar, Unpack, final
 
 from vastroute import (
     Answer,
+    CallFailed,
     EndpointInfo,
     KeyRefused,
     Machine,
     Pool,
     PublicKey,
     RouteResult,
+    Secret,
     SessionHandle,
     WorkerInfo,
     WorkerRequest,
 )
 
-from ..options import CallOptions, ClientOptions, RouteOptions, SessionOptions
+from ..options import CallOptions, ClientOptions, RouteOptions, SessionOptions, check_options
 from ..settings import Settings
 from ..tls import keep_root, kept_root, worker_context
 from .drive import Drive
@@ -58,6 +60,8 @@ class Client:
         self._worker_context = worker_ssl_context
         self._key_lock = threading.Lock()
         self._root_lock = threading.Lock()
+        self._find_lock = threading.Lock()
+        self._dials = connect is None
 
     @property
     def pool(self) -> Pool[Place, Link]:
@@ -70,9 +74,10 @@ class Client:
         Raises an error under `vastroute.CallFailed` if there is no worker in the end, and `vastroute.InvalidValue` for
         an argument that cannot be used.
         """
+        check_options(options, RouteOptions)
         deadline = self._settings.deadline(options, now=self._clock())
         make = self._settings.routing(endpoint, options, deadline=deadline)
-        self._prepare(deadline)
+        self._prepare(deadline, for_work=False)
         return self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
     def call(
@@ -83,19 +88,21 @@ class Client:
         See `vastroute_io.options.CallOptions`. Raises an error under `vastroute.CallFailed` if there is no answer of
         the 2xx kind in the end, and `vastroute.InvalidValue` for an argument that cannot be used.
         """
+        check_options(options, CallOptions)
         return self._work(endpoint, self._settings.work(route, payload, options), options)
 
     def stream(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
     ) -> Stream:
         """The same for an answer that is wanted piece by piece: ``with client.stream(...) as events``."""
+        check_options(options, CallOptions)
         work = self._settings.work(route, payload, options, stream=True)
 
         def begin(stream: Stream) -> None:
             now = self._clock()
             deadline = self._settings.deadline(options, now=now)
             make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-            self._prepare(deadline)
+            self._prepare(deadline, for_work=True)
             self.with_key_for(endpoint, lambda: stream.start(make()), deadline=deadline)
 
         return Stream(self._links, self._settings, begin)
@@ -105,6 +112,7 @@ class Client:
 
         It is made on entering the block and ended on leaving it. See `vastroute_io.options.SessionOptions`.
         """
+        check_options(options, SessionOptions)
         work = self._settings.session_work(options)
         lifetime = options.get("lifetime")
         return Session(
@@ -138,14 +146,29 @@ class Client:
 
         The console is asked until `deadline` at the latest (monotonic seconds).
         """
+        used = self._settings.key_for(endpoint)
         try:
             return attempt()
         except KeyRefused as error:
-            if not self._settings.can_find_key():
+            # A number that is held would be lost with its machine, and its load be counted again.
+            if error.request_idx is not None or not self._settings.can_find_key():
                 raise
-            self._look_up_endpoints(deadline)
-            self._settings.endpoint(endpoint, refused=error)
+            self._find_key(endpoint, used, error, deadline)
         return attempt()
+
+    def _find_key(self, endpoint: str, used: Secret, refused: KeyRefused, deadline: float) -> None:
+        """Have the endpoint's own key ready, asked of the console unless another call has just asked."""
+        held = self._find_lock.acquire(timeout=self._left(deadline))
+        try:
+            if self._settings.key_for(endpoint) == used:
+                try:
+                    self._look_up_endpoints(deadline)
+                except CallFailed as error:
+                    raise refused from error
+            self._settings.endpoint(endpoint, refused=refused)
+        finally:
+            if held:
+                self._find_lock.release()
 
     def close(self) -> None:
         """Close every idle connection; those in use follow when their calls end."""
@@ -163,12 +186,15 @@ class Client:
         now = self._clock()
         deadline = self._settings.deadline(options, now=now)
         make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-        self._prepare(deadline)
+        self._prepare(deadline, for_work=True)
         return self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
 
-    def _prepare(self, deadline: float) -> None:
+    def _prepare(self, deadline: float, *, for_work: bool) -> None:
+        """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""
         if self._settings.needs_public_key:
             self._fetch_public_key(deadline)
+        if for_work and self._dials and self._settings.needs_worker_root:
+            self._worker_tls(deadline)
 
     def _fetch_public_key(self, deadline: float) -> PublicKey:
         # Without the lock, since the deadline came first, the look-up says so.
@@ -194,13 +220,21 @@ class Client:
         """Seconds until `deadline`, as a lock takes them."""
         return min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX)
 
-    def _worker_tls(self) -> ssl.SSLContext:
-        """The context for workers, made when the first of them is reached over TLS."""
-        with self._root_lock:
+    def _worker_tls(self, deadline: float = inf) -> ssl.SSLContext:
+        """The context for workers; their root is fetched if it has to be, until `deadline` at the latest."""
+        if self._worker_context is not None:
+            return self._worker_context
+        held = self._root_lock.acquire(timeout=self._left(deadline))
+        try:
             if self._worker_context is None:
                 root = self._settings.worker_root or kept_root()
                 if root is None:
-                    root = self.run(self._settings.worker_root_lookup(now=self._clock()))
+                    lookup = self._settings.worker_root_lookup(now=self._clock())
+                    lookup.limit_to(deadline, "total")
+                    root = self.run(lookup)
                     keep_root(root)
                 self._worker_context = worker_context(root, strict=self._settings.strict_worker_tls)
             return self._worker_context
+        finally:
+            if held:
+                self._root_lock.release()

@@ -64,7 +64,7 @@ class Drive(Generic[T]):
             if type(action) is Send:
                 link = self._link = self._links.acquire(action)
                 data = link.http.send(action.request, limit_body=False)
-                link.stream.send_all(data, deadline=action.connect_by)
+                link.stream.send_all(data, deadline=action.deadline)
             assert link is not None
             deadline = action.deadline
             while (until := self._more(link, link.stream.receive_some(MOST, deadline=deadline))) is not None:

@@ -7,11 +7,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol, TypeAlias, final
 
 from vastroute import ConnectTunnel, Guard, Http1Connection, Open, Origin, Phase, Pool, Send, Ticket, Use, Wait
 
-from ..addresses import allowed, check_proxied
+from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
 from ..settings import Settings
 from ..tls import engine_context
 
@@ -110,7 +111,7 @@ class Links:
         clock: Clock,
         connect: Connect | ByteStream | None,
         engine_tls: ssl.SSLContext | None,
-        worker_tls: Callable[[], ssl.SSLContext],
+        worker_tls: Callable[[float], ssl.SSLContext],
     ) -> None:
         self.pool: Pool[Place, Link] = Pool(settings.pool)
         self.clock = clock
@@ -176,12 +177,8 @@ class Links:
             return self._connect(origin, deadline)
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
-        context = self._tls(is_worker=is_worker) if origin.scheme == "https" else None
-        through = origin if proxy is None else proxy.origin
-        if proxy is not None or guard is None:
-            opened = socket.create_connection((through.host, through.port), timeout=left(deadline, self.clock))
-        else:
-            opened = self._dial(origin, guard, deadline)
+        context = self._tls(deadline, is_worker=is_worker) if origin.scheme == "https" else None
+        opened = self._dial(origin if proxy is None else proxy.origin, None if proxy is not None else guard, deadline)
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream = SocketStream(opened, self.clock)
@@ -199,21 +196,19 @@ class Links:
             raise
         return stream
 
-    def _dial(self, origin: Origin, guard: Guard, deadline: float) -> socket.socket:
+    def _dial(self, origin: Origin, guard: Guard | None, deadline: float) -> socket.socket:
         """Connect to the first address of `origin` that is allowed and answers."""
         resolved = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        failure: OSError | None = None
-        for address in allowed(resolved, origin, guard):
-            try:
-                return socket.create_connection((address, origin.port), timeout=left(deadline, self.clock))
-            except OSError as error:
-                failure = error
-        assert failure is not None
-        raise failure
+        *others, last = allowed(resolved, origin, guard)
+        for address in others:
+            seconds = min(ADDRESS_SECONDS, left(deadline, self.clock))
+            with suppress(OSError):
+                return socket.create_connection((address, origin.port), timeout=seconds)
+        return socket.create_connection((last, origin.port), timeout=left(deadline, self.clock))
 
-    def _tls(self, *, is_worker: bool) -> ssl.SSLContext:
+    def _tls(self, deadline: float, *, is_worker: bool) -> ssl.SSLContext:
         if is_worker:
-            return self._worker_tls()
+            return self._worker_tls(deadline)
         if self._engine_tls is None:
             self._engine_tls = engine_context()
         return self._engine_tls

@@ -18,7 +18,7 @@ from vastroute import (
     SessionLife,
 )
 
-from ..options import WorkOptions
+from ..options import WorkOptions, check_options
 from ..sessions import END_SECONDS, handle_of, report
 from ..settings import Settings
 from ..views import SessionView
@@ -126,5 +126,6 @@ class Session(SessionView):
             return  # it ends by itself when its lifetime is over
 
     def _begin(self, route: str, payload: Mapping[str, Any] | bytes, options: WorkOptions, *, stream: bool) -> Call:
+        check_options(options, WorkOptions)
         work = self._settings.work(route, payload, options, stream=stream)
         return self._settings.call(self.handle, work, options, now=self._clock())

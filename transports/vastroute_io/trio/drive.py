@@ -66,8 +66,8 @@ class Drive(Generic[T]):
             try:
                 if type(action) is Send:
                     link = self._link = await self._links.acquire(action)
-                    await link.stream.send_all(link.http.send(action.request, limit_body=False))
                     scope.deadline = action.deadline
+                    await link.stream.send_all(link.http.send(action.request, limit_body=False))
                 assert link is not None
                 while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
                     scope.deadline = until

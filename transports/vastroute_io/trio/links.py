@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, TypeAlias, final
 
 import trio
@@ -21,7 +22,7 @@ from vastroute import (
     Wait,
 )
 
-from ..addresses import allowed, check_proxied
+from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
 from ..settings import Settings
 from ..tls import engine_context
 
@@ -145,14 +146,11 @@ class Links:
 async def _dial(origin: Origin, guard: Guard) -> trio.SocketStream:
     """Connect to the first address of `origin` that is allowed and answers."""
     resolved = await trio.socket.getaddrinfo(origin.host, origin.port, type=trio.socket.SOCK_STREAM)
-    failure: OSError | None = None
-    for address in allowed(resolved, origin, guard):
-        try:
+    *others, last = allowed(resolved, origin, guard)
+    for address in others:
+        with suppress(OSError), trio.move_on_after(ADDRESS_SECONDS):
             return await trio.open_tcp_stream(address, origin.port)
-        except OSError as error:
-            failure = error
-    assert failure is not None
-    raise failure
+    return await trio.open_tcp_stream(last, origin.port)
 
 
 def _connector(connect: Connect | trio.abc.Stream) -> Connect:

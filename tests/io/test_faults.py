@@ -1,0 +1,196 @@
+"""Every fault, at both hops, over real byte streams: it ends as the machines say, however the bytes are cut.
+
+What the machines say is taken from the same script over messages, where there are no bytes and no transport.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeAlias
+
+import attrs
+import pytest
+
+from vastroute import Answer, CallFailed, FailureKind, Limits, RetryPolicy, WorkPolicy
+from vastroute_testing import (
+    BadJson,
+    BadSignature,
+    CloseBeforeHead,
+    CutBody,
+    CutSizes,
+    CutStreamAt,
+    Delay,
+    DropField,
+    DropIndex,
+    Fault,
+    Garbled,
+    Hang,
+    Html,
+    OtherIndex,
+    Padded,
+    Redirect,
+    Refuse,
+    ResetBeforeHead,
+    SetField,
+    SimulatedEndpoint,
+    SimulatedEngine,
+    Slow,
+    Status,
+    WorkerPlan,
+)
+from vastroute_testing.fault_table import EVERY
+from vastroute_testing.faults import __name__ as _faults
+from vastroute_testing.memory import Client as MessageClient
+
+from .worlds import BEGIN, AnyClient, World, facts, rows
+
+FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
+    "refuse": Refuse(),
+    "close": CloseBeforeHead(),
+    "reset": ResetBeforeHead(),
+    "close-in-front": CloseBeforeHead(served=False),
+    "garbled": Garbled(),
+    "garbled-late": Garbled(served=True),
+    "cut-head": CutBody(0),
+    "cut-body": CutBody(20),
+    "cut-reset": CutBody(20, FailureKind.RESET),
+    "cut-stream": CutStreamAt(1),
+    "hang": Hang(),
+    "hang-head": Hang(0),
+    "hang-body": Hang(20),
+    "delay": Delay(8),
+    "delay-long": Delay(45),
+    "slow": Slow(40),
+    "slower": Slow(1),
+    "204": Status(204),
+    "302": Redirect("https://elsewhere.example/x?y", 302),
+    "307": Redirect("https://elsewhere.example/x?y"),
+    "400": Status(400, body={"error": "no"}),
+    "401": Status(401),
+    "403": Status(403, body="forbidden"),
+    "404": Status(404),
+    "408": Status(408),
+    "410": Status(410, body={"error": "invalid session"}),
+    "422": Status(422, body={"error": "invalid JSON"}),
+    "429": Status(429, retry_after=3),
+    "429-date": Status(429, retry_after="Fri, 24 Nov 2023 05:00:00 GMT"),
+    "499": Status(499),
+    "500": Status(500, body={"error": "boom"}),
+    "500-late": Status(500, served=True),
+    "502": Status(502, body="bad gateway"),
+    "503": Status(503, retry_after=7),
+    "504": Status(504),
+    "599": Status(599),
+    "html": Html(),
+    "html-503": Html(503),
+    "bad-json": BadJson(),
+    "padded": Padded(200),
+    "too-large": Padded(800),
+    "too-large-503": (Status(503, body={"a": 1}), Padded(800)),
+    "no-field": DropField("reqnum"),
+    "no-index": DropIndex(),
+    "other-index": OtherIndex(77),
+    "null-url": SetField("url", None),
+    "strange-url": SetField("url", "ftp://worker.example"),
+    "refusal": SetField("error_msg", "not you"),
+    "signature": BadSignature(),
+    "signature-text": BadSignature("nonsense"),
+    "together": (Status(503), Delay(4)),
+}
+POLICY = RetryPolicy(max_retries=3, max_reroutes=2, total=200)
+WORK = WorkPolicy(first_byte=30, silence=20, working=60, max_body=700)
+LIMITS = Limits(max_body=700)
+Outcome: TypeAlias = Answer | CallFailed
+
+
+def test_no_fault_is_left_out() -> None:
+    known = {cls for cls in Fault.__subclasses__() if cls.__module__ == _faults}
+    used = {type(fault) for each in FAULTS.values() for fault in (each if isinstance(each, tuple) else (each,))}
+    assert used == known
+
+
+def over_bytes(fault: Fault | tuple[Fault, ...]) -> Fault | tuple[Fault, ...]:
+    # Once there is a request, it is too late to refuse the connection: it is reset.
+    return ResetBeforeHead(served=False) if isinstance(fault, Refuse) else fault
+
+
+def engine_with(hop: str, attempt: int, fault: Fault | tuple[Fault, ...]) -> SimulatedEngine:
+    at_route = {("demo", attempt): fault} if hop == "route" else {}
+    at_work = {("/echo", attempt): fault, ("/stream", attempt): fault} if hop == "work" else {}
+    plans = [WorkerPlan(faults=at_work) for _ in range(3)]
+    return SimulatedEngine(SimulatedEndpoint("demo", workers=plans, faults=at_route))
+
+
+def options_of(engine: SimulatedEngine) -> dict[str, Any]:
+    return {
+        "public_key": engine.public_key,
+        "policy": POLICY,
+        "work_policy": WORK,
+        "limits": LIMITS,
+        "find_key": False,
+        "key": "test-endpoint-key",
+    }
+
+
+@cache
+def reference(name: str, hop: str, attempt: int, safe: bool) -> tuple[Outcome, float]:
+    engine = engine_with(hop, attempt, over_bytes(FAULTS[name]))
+    client = MessageClient(server=engine, **options_of(engine))
+    client.clock.sleep_until(BEGIN)
+    try:
+        return client.call("demo", "/echo", {"x": "tökën"}, safe_to_repeat=safe), client.clock()
+    except CallFailed as error:
+        return error, client.clock()
+
+
+PLANS: tuple[tuple[CutSizes, int, bool], ...] = (
+    (None, 1, False),
+    (None, 1, True),
+    (None, EVERY, True),
+    (1, 1, True),
+    (7, EVERY, True),
+)
+"""How the bytes are cut, which attempts go wrong, and whether the work may run twice."""
+
+
+@pytest.mark.parametrize("hop", ["route", "work"])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_it_ends_as_the_machines_say(world: World, name: str, hop: str) -> None:
+    for cut, attempt, safe in PLANS:
+        wanted, ended = reference(name, hop, attempt, safe)
+        engine = engine_with(hop, attempt, FAULTS[name])
+        began = world.now()
+        async with world.client(engine, cut=cut, **options_of(engine)) as client:
+            got = await outcome(client, safe)
+        case = (cut, attempt, safe, got, wanted)
+        assert type(got) is type(wanted), case
+        if isinstance(got, CallFailed):
+            assert isinstance(wanted, CallFailed)
+            assert facts(got) == facts(wanted), case
+            assert got.body == wanted.body, case
+        else:
+            assert isinstance(wanted, Answer)
+            assert (got.status, got.data, got.counts) == (wanted.status, wanted.data, wanted.counts), case
+        assert shape(got.record) == shape(wanted.record), case
+        assert world.now() - began == pytest.approx(ended - BEGIN), case
+        assert world.now() - began <= POLICY.total, case
+
+
+async def outcome(client: AnyClient, safe: bool) -> Outcome:
+    try:
+        return await client.call("demo", "/echo", {"x": "tökën"}, safe_to_repeat=safe)
+    except CallFailed as error:
+        return error
+
+
+def shape(record: Any) -> list[Any]:
+    first = rows(record)[0].at
+    return [
+        attrs.evolve(
+            entry,
+            detail="",
+            at=round(entry.at - first, 6),
+            until=None if entry.until is None else round(entry.until - first, 6),
+        )
+        for entry in rows(record)
+    ]
