@@ -133,6 +133,8 @@ class Call:
         self._body = bytearray()
         self._decoder: StreamDecoder | None = None
         self._events: deque[StreamEvent] = deque()
+        self._is_away = False
+        """Whether the caller has taken an event and not come back for more."""
 
     # What a driver calls
 
@@ -282,14 +284,15 @@ class Call:
 
     def next_event(self, *, now: float) -> StreamEvent | None:
         """The next event of a stream that has come, or None: then do what `next_action` asks for."""
-        if not self._events:
-            return None
-        event = self._events.popleft()
-        if self._state is CallState.STREAMING and not self._events:
-            # The worker's silence counts from here: until now it was the caller who kept it waiting.
+        if self._events:
+            self._is_away = True
+            return self._events.popleft()
+        if self._is_away and self._state is CallState.STREAMING:
+            # The worker's silence counts from the wish for more: until now it was the caller who kept it waiting.
             self._heard_at = now
             self._await_more()
-        return event
+        self._is_away = False
+        return None
 
     def result(self) -> Answer:
         """The answer, or the raised error of a call that gave up. `LocalProtocolError` while it is not over."""

@@ -891,17 +891,18 @@ class TestStreams:
         assert call.stream_head is None
         assert (call.finished, taken(call)) == (False, [])
 
-    def test_silence_counts_from_when_the_last_event_was_taken(self) -> None:
+    def test_silence_counts_from_the_wish_for_more(self) -> None:
         call = begun(silence=10.0)
         assert awaits(call).deadline == NOW + 10
         assert not call.feed([b"data: 1\n\ndata: 2\n\n"], now=NOW + 5)
         assert awaits(call).deadline == NOW + 15
         assert call.next_event(now=NOW + 500) is not None
-        assert awaits(call).deadline == NOW + 15
-        assert call.next_event(now=NOW + 900) is not None
-        assert awaits(call, NOW + 900).deadline == NOW + 910
-        call.failed(FailureKind.TIMEOUT, sent=True, now=NOW + 910)
-        assert gave_up(call, LimitReached).limit == "silence"
+        assert call.next_event(now=NOW + 600) is not None
+        assert call.next_event(now=NOW + 700) is None
+        assert awaits(call, NOW + 700).deadline == NOW + 710
+        # Asking again is not a new wish: the worker has been silent all the while.
+        assert call.next_event(now=NOW + 705) is None
+        assert awaits(call, NOW + 705).deadline == NOW + 710
 
     def test_a_slow_caller_is_still_bound_by_the_deadline(self) -> None:
         call = begun()

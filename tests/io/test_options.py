@@ -45,9 +45,10 @@ async def test_an_option_that_does_not_exist(world: World, verb: Verb, option: s
 
 
 async def test_a_session_takes_no_cost(world: World) -> None:
+    options: dict[str, Any] = {"cost": 7}
     async with world.client(SimulatedEngine(SimulatedEndpoint("demo"))) as client, client.session("demo") as held:
         with pytest.raises(InvalidValue, match="no option cost"):
-            await held.call("/echo", {}, cost=7)
+            await held.call("/echo", {}, **options)
         assert held.life.out == frozenset()
 
 

@@ -355,9 +355,6 @@ async def test_nothing_is_read_ahead_of_the_caller(world: World) -> None:
     assert taken == size * count
 
 
-@pytest.mark.xfail(
-    strict=True, raises=LimitReached, reason="the silence counts from the last event taken, not from the wish for more"
-)
 async def test_the_callers_pauses_are_no_silence_of_the_worker(world: World) -> None:
     async with (
         world.client(engine_of(workers=[WorkerPlan(pace=1)]), work_policy=WorkPolicy(silence=20)) as client,
