@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
-from typing import Any
 
 import pytest
 
-from .worlds import WORLDS, World
+from .worlds import ASYNCHRONOUS, WORLDS, World
 
 
 @pytest.fixture(params=WORLDS, ids=lambda kind: kind.name)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A transport over memory streams, in virtual time."""
     made: World = request.param(virtual=True)
+    yield made
+    made.check()
+
+
+@pytest.fixture(params=ASYNCHRONOUS, ids=lambda kind: kind.name)
+def tasks(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The same, where calls can be cancelled."""
+    made: World = request.param(virtual=True)
+    yield made
+    made.check()
+
+
+@pytest.fixture(params=ASYNCHRONOUS, ids=lambda kind: kind.name)
+def socket_tasks(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A transport whose calls can be cancelled, over loopback sockets, in real time."""
+    made: World = request.param(virtual=False)
     yield made
     made.check()
 
@@ -33,6 +48,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not iscoroutinefunction(pyfuncitem.obj):
         return None
     named = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    world: Any = named.get("world") or named["sockets"]
+    world = next(value for value in named.values() if isinstance(value, World))
     world.run(lambda: pyfuncitem.obj(**named))
     return True

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from types import TracebackType
-from typing import Self, final
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import final
+
+from .worlds import World
+
+
+@asynccontextmanager
+async def open_proxy(
+    world: World, routes: Mapping[str, int] | None = None, *, answer: bytes | None = None, wanted: str | None = None
+) -> AsyncIterator[Proxy]:
+    """A `Proxy` for as long as the block lasts. At its end the client must have closed every connection."""
+    proxy = Proxy(routes, answer=answer, wanted=wanted)
+    try:
+        yield proxy
+    finally:
+        await world.apart(proxy.close)
 
 
 @final
@@ -48,20 +61,14 @@ class Proxy:
         """Where it was asked to connect to."""
         return [head.split(b" ")[1].decode() for head in self.heads]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # A thread that accepts is woken by a connection, not by a close.
-        self._listener, listener = self._listener, self._listener
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(timeout=5)
-            assert not thread.is_alive(), "a connection through the proxy is still open"
-        listener.close()
+    def close(self) -> None:
+        """Accept no more, and wait until every client has closed its connection."""
+        with self._listener:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
+            for thread in self._threads:
+                thread.join(timeout=5)
+        assert not any(thread.is_alive() for thread in self._threads), "a connection through the proxy is still open"
 
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]

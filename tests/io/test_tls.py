@@ -32,8 +32,8 @@ from vastroute import (
 from vastroute_io.tls import engine_context, keep_root, kept_root, worker_context
 from vastroute_testing import Schedule, SimulatedEngine, TestAuthority, answer
 
-from .proxy import Proxy
-from .worlds import AnyClient, Listening, World, assert_tidy, engine_of
+from .proxy import open_proxy
+from .worlds import ALLOWED, LOOPBACK, AnyClient, Listening, World, assert_tidy, engine_of
 
 ENGINES, WORKERS, OTHERS = TestAuthority(), TestAuthority(), TestAuthority()
 ONE_TRY = RetryPolicy(max_retries=0, max_reroutes=0)
@@ -250,21 +250,28 @@ def kept(cache: Path) -> bytes | None:
 
 @asynccontextmanager
 async def behind_a_proxy(
-    sockets: World, engine: SimulatedEngine, console: Any, **options: Any
+    sockets: World, engine: SimulatedEngine, served_root: Any, **options: Any
 ) -> AsyncIterator[AnyClient]:
     """A client that reaches production's console, and all else, through a proxy which leads to loopback."""
     (worker,) = engine.workers
     tls = ENGINES.server_context("console.vast.ai", "127.0.0.1")
     async with (
         served(sockets, engine, engine_tls=tls, worker_tls=WORKERS.server_context()) as (url, _),
-        sockets.listen({"console": console}, ssl_context=tls) as at_console,
+        sockets.listen({"console": served_root}, ssl_context=tls) as at_console,
     ):
         here = [Origin.parse(url), Origin.parse(worker.url)]
         routes = {f"127.0.0.1:{origin.port}": origin.port for origin in here}
         routes["console.vast.ai:443"] = at_console.origins["console"].port
-        with Proxy(routes) as proxy:
-            options = {"engine": url, "ssl_context": ENGINES.client_context(), "proxy": proxy.url} | options
-            async with sockets.client(None, **options) as client:
+        async with open_proxy(sockets, routes) as proxy:
+            defaults: dict[str, Any] = {
+                "engine": url,
+                "console": "https://console.vast.ai",
+                "ssl_context": ENGINES.client_context(),
+                "proxy": proxy.url,
+                "guard": ALLOWED,
+            }
+            client = sockets.client(None, **defaults | options)
+            async with client:
                 yield client
 
 
@@ -290,10 +297,27 @@ async def test_a_root_that_is_not_pinned_is_refused(sockets: World, cache: Path,
                 await client.call("demo", "/echo", {})
             assert (caught.value.phase, caught.value.kind) == (Phase.LOOKUP, None)
             assert_tidy(client)
+        await client.route("demo")
     assert [request.target for request in console.requests] == ["/static/jvastai_root.cer"] * 2
     assert all(request.headers.get("authorization") is None for request in console.requests)
+    assert engine.asks == 1, "a worker is asked for once it can be trusted"
     assert not engine.workers[0].requests
     assert kept(cache) == root
+
+
+@pytest.mark.parametrize("options", [{"console": None}, {"guard": LOOPBACK}], ids=["another-engine", "plain-http"])
+async def test_the_root_is_not_fetched_before_it_is_needed(
+    sockets: World, cache: Path, options: dict[str, Any]
+) -> None:
+    console, engine = Console(b"<html>"), engine_of()
+    async with behind_a_proxy(sockets, engine, console, **options) as client:
+        with pytest.raises(UnexpectedAnswer) as caught:
+            await client.call("demo", "/echo", {})
+        assert caught.value.phase is Phase.LOOKUP
+        assert_tidy(client)
+    assert engine.asks == 1
+    assert len(console.requests) == 1
+    assert kept(cache) is None
 
 
 async def test_the_root_is_not_fetched_where_it_is_given(sockets: World, cache: Path) -> None:
@@ -308,14 +332,25 @@ async def test_the_fetch_is_within_the_calls_time(sockets: World, cache: Path) -
     console, engine = Console(None), engine_of()
     async with behind_a_proxy(sockets, engine, console) as client:
         began = sockets.now()
-        with pytest.raises(LimitReached):
-            await client.call("demo", "/echo", {}, timeout=0.3)
-        assert 0.2 < sockets.now() - began < 3
-        with pytest.raises(LimitReached):
+        with pytest.raises(LimitReached) as caught:
+            await client.call("demo", "/echo", {}, timeout=0.2)
+        assert (caught.value.limit, caught.value.phase) == ("total", Phase.LOOKUP)
+        assert 0.1 < sockets.now() - began < 3
+        assert_tidy(client)
+    assert engine.asks == 0
+    assert kept(cache) is None
+
+
+async def test_a_fetch_that_a_worker_waits_for_is_within_its_limit(sockets: World, cache: Path) -> None:
+    console, engine = Console(None), engine_of()
+    async with behind_a_proxy(sockets, engine, console, console=None) as client:
+        began = sockets.now()
+        with pytest.raises(CallFailed):
             await client.call("demo", "/echo", {}, work_policy=WorkPolicy(connecting=0.2), policy=ONE_TRY)
-        assert sockets.now() - began < 4
+        assert 0.1 < sockets.now() - began < 3
         assert_tidy(client)
     assert not engine.workers[0].requests
+    assert kept(cache) is None
 
 
 def test_the_root_is_kept_in_the_cache_folder(cache: Path) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import selectors
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, Unpack, final
@@ -286,6 +288,18 @@ class World(ABC):
         """Monotonic seconds."""
 
     @abstractmethod
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do what blocks, without holding up anybody else."""
+
+    @abstractmethod
+    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """Run `work`, and cancel it as it waits for the `step`-th time. False if it was over before that."""
+
+    @abstractmethod
+    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run them all at once."""
+
+    @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Let time pass, between calls."""
 
@@ -364,6 +378,20 @@ class TrioWorld(World):
 
     def now(self) -> float:
         return trio.current_time()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work)
+
+    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        with trio.CancelScope() as scope:
+            steps = _Steps(work(), step, scope.cancel)
+            await steps
+        return steps.has_cancelled
+
+    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        async with trio.open_nursery() as nursery:
+            for work in works:
+                nursery.start_soon(work)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -451,6 +479,17 @@ class BlockingWorld(World):
 
     def now(self) -> float:
         return self.clock() if self.virtual else self._real()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return work()
+
+    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        raise NotImplementedError("a blocking call is not cancelled")
+
+    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        with ThreadPoolExecutor(len(works)) as threads:
+            for done in [threads.submit(at_once, work()) for work in works]:
+                done.result()
 
     async def sleep(self, seconds: float) -> None:
         assert self.virtual
@@ -603,6 +642,24 @@ class AsyncioWorld(World):
     def now(self) -> float:
         return _loop_time()
 
+    async def apart(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        task = asyncio.current_task()
+        assert task is not None
+        steps = _Steps(work(), step, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await steps
+        if steps.has_cancelled:
+            task.uncancel()
+        return steps.has_cancelled
+
+    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work()) for work in works]
+        assert all(task.done() for task in tasks)
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
@@ -650,7 +707,36 @@ async def _asyncio_sleep_until(at: float) -> None:
     await asyncio.sleep(max(0.0, at - _loop_time()))
 
 
-WORLDS: Sequence[type[TrioWorld | AsyncioWorld | BlockingWorld]] = (TrioWorld, AsyncioWorld, BlockingWorld)
+ASYNCHRONOUS: Sequence[type[TrioWorld | AsyncioWorld]] = (TrioWorld, AsyncioWorld)
+WORLDS: Sequence[type[TrioWorld | AsyncioWorld | BlockingWorld]] = (*ASYNCHRONOUS, BlockingWorld)
+
+
+@final
+class _Steps:
+    """Awaits a coroutine, and calls `cancel` when it waits for the `step`-th time."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], step: int, cancel: Callable[[], object]) -> None:
+        self.has_cancelled = False
+        self._work = work
+        self._step = step
+        self._cancel = cancel
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        go_on: Callable[[Any], Any] = self._work.send
+        given: Any = None
+        for count in itertools.count(1):
+            try:
+                wish = go_on(given)
+            except StopIteration as end:
+                return end.value
+            if count == self._step:
+                self.has_cancelled = True
+                self._cancel()
+            try:
+                given = yield wish
+                go_on = self._work.send
+            except BaseException as error:
+                given, go_on = error, self._work.throw
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -144,12 +144,7 @@ class Links:
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
-        if proxy is not None:
-            stream = await _connected(proxy.origin.host, proxy.origin.port)
-        elif guard is not None:
-            stream = await _dial(origin, guard)
-        else:
-            stream = await _connected(origin.host, origin.port)
+        stream = await _dial(origin if proxy is None else proxy.origin, None if proxy is not None else guard)
         try:
             if proxy is not None:
                 tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self._settings.limits)
@@ -171,20 +166,16 @@ class Links:
         return self._engine_tls
 
 
-_EYEBALLS = 0.25
-"""Seconds after which the next address of a host is tried beside the one before (RFC 8305)."""
-
-
 def now() -> float:
     """The running loop's monotonic seconds."""
     return asyncio.get_running_loop().time()
 
 
-async def _connected(host: str, port: int) -> SocketStream:
-    return SocketStream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=_EYEBALLS))
+async def _connected(address: str, port: int) -> SocketStream:
+    return SocketStream(*await asyncio.open_connection(address, port))
 
 
-async def _dial(origin: Origin, guard: Guard) -> SocketStream:
+async def _dial(origin: Origin, guard: Guard | None) -> SocketStream:
     """Connect to the first address of `origin` that is allowed and answers."""
     loop = asyncio.get_running_loop()
     resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)

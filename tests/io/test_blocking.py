@@ -1,0 +1,366 @@
+"""What only the blocking transport has: threads, interrupts, sockets with deadlines, and the real clock."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+
+from vastroute import ENGINE, CallFailed, Entry, LimitReached, Origin, PoolLimits, RetryPolicy
+from vastroute_io.blocking import ByteStream, Client, RealClock, SocketStream
+from vastroute_io.blocking.links import left
+from vastroute_testing import (
+    TEST_KEY,
+    BlockingConnector,
+    Hang,
+    LoopbackThread,
+    ManualClock,
+    SimulatedEndpoint,
+    SimulatedEngine,
+    Status,
+    TestAuthority,
+    WorkerPlan,
+    blocking_connector,
+)
+
+from .worlds import ALLOWED, LOOPBACK
+
+AUTHORITY = TestAuthority()
+
+
+class Interrupt(BaseException):
+    """What comes from outside, like KeyboardInterrupt."""
+
+
+# --- interrupts ------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Fuse:
+    """Burns at its `at`-th step."""
+
+    at: int
+    steps: int = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            raise Interrupt
+
+    @property
+    def burnt(self) -> bool:
+        return self.steps >= self.at
+
+
+@attrs.define
+class FusedStream:
+    """Interrupted before and after everything that it does."""
+
+    inner: ByteStream
+    fuse: Fuse
+
+    def send_all(self, data: bytes, *, deadline: float) -> None:
+        self.fuse.step()
+        self.inner.send_all(data, deadline=deadline)
+        self.fuse.step()
+
+    def receive_some(self, most: int, *, deadline: float) -> bytes:
+        self.fuse.step()
+        data = self.inner.receive_some(most, deadline=deadline)
+        self.fuse.step()
+        return data
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class FusedClock(ManualClock):  # type: ignore[misc] # it is final for users, not for its own tests
+    """Interrupted where it would sleep."""
+
+    fuse: Fuse
+
+    def sleep_until(self, at: float) -> None:
+        self.fuse.step()
+        super().sleep_until(at)
+
+
+def call(client: Client) -> None:
+    client.call("demo", "/echo", {}, safe_to_repeat=True)
+
+
+def route(client: Client) -> None:
+    client.route("demo")
+
+
+def stream(client: Client) -> None:
+    with client.stream("demo", "/stream", {"count": 3}) as events:
+        for _ in events:
+            pass
+
+
+def session(client: Client) -> None:
+    with client.session("demo", lifetime=3600) as lease:
+        lease.call("/echo", {})
+        lease.health()
+        lease.info()
+        with lease.stream("/stream", {"count": 2}) as events:
+            list(events)
+
+
+@pytest.mark.parametrize("verb", [route, call, stream, session], ids=lambda verb: verb.__name__)
+def test_an_interrupt_leaves_nothing_behind(verb: Callable[[Client], None]) -> None:
+    at = 0
+    fuse = Fuse(at=1)
+    while fuse.burnt:
+        at += 1
+        fuse = Fuse(at=at)
+        plans = [WorkerPlan(ready_after=2, pace=0.1)]
+        engine = SimulatedEngine(SimulatedEndpoint("demo", workers=plans, faults={("demo", 1): Status(503)}))
+        clock = ManualClock()
+        opens = blocking_connector(engine, clock)
+
+        def connect(origin: Origin, deadline: float, opens: BlockingConnector = opens, fuse: Fuse = fuse) -> ByteStream:
+            fuse.step()
+            return FusedStream(opens(origin, deadline), fuse)
+
+        def observe(_entry: Entry, fuse: Fuse = fuse) -> None:
+            fuse.step()
+
+        options: dict[str, Any] = {"key": TEST_KEY, "guard": ALLOWED, "rng": lambda: 0.5, "observer": observe}
+        with Client(connect=connect, clock=clock, **options) as client:
+            if at_its_end(verb, client):
+                assert not fuse.burnt
+            for holding in client.pool.inspect().values():
+                assert not holding.in_use
+                assert (holding.opening, holding.served, holding.waiting) == (0, 0, 0)
+            assert opens.open == sum(len(holding.idle) for holding in client.pool.inspect().values())
+            verb(client)
+        assert opens.open == 0
+        if verb is session and engine.workers[0].sessions(now=clock()):
+            ends = [each for each in engine.workers[0].requests if each.target == "/session/end"]
+            creates = [each for each in engine.workers[0].requests if each.target == "/session/create"]
+            assert len(ends) == len(creates) - 1, "at most the one whose answer, or whose end, was interrupted"
+    assert at > 10
+
+
+def at_its_end(verb: Callable[[Client], None], client: Client) -> bool:
+    """Whether `verb` comes to its end."""
+    try:
+        verb(client)
+    except Interrupt:
+        return False
+    return True
+
+
+class InterruptedSocket(ssl.SSLSocket):
+    """Interrupted in its handshake."""
+
+    made: list[InterruptedSocket] = []
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.made.append(self)
+        raise Interrupt
+
+
+@pytest.mark.parametrize("hop", ["engine", "worker"])
+def test_an_interrupted_handshake_closes_its_socket(hop: str) -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo"))
+    good, bad = AUTHORITY.client_context(), AUTHORITY.client_context()
+    bad.sslsocket_class = InterruptedSocket
+    InterruptedSocket.made.clear()
+    contexts = {"ssl_context": good, "worker_ssl_context": good} | (
+        {"ssl_context": bad} if hop == "engine" else {"worker_ssl_context": bad}
+    )
+    with LoopbackThread(engine, ssl_context=AUTHORITY.server_context()) as at:
+        options: dict[str, Any] = {"key": TEST_KEY, "guard": LOOPBACK, "engine": at.url, **contexts}
+        with Client(**options) as client:
+            with pytest.raises(Interrupt):
+                client.call("demo", "/echo", {})
+            (made,) = InterruptedSocket.made
+            assert made.fileno() == -1
+            assert all(not holding.opening for holding in client.pool.inspect().values())
+        at.wait_idle()
+
+
+# --- sockets ---------------------------------------------------------------------------------------------------------
+
+
+class TickingClock:
+    """A second passes whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+    def sleep_until(self, at: float) -> None:
+        raise NotImplementedError
+
+
+@contextmanager
+def a_pair(*, tls: bool) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of one connection."""
+    here, there = socket.socketpair()
+    if tls:
+        with ThreadPoolExecutor(1) as thread:
+            wrapped = thread.submit(AUTHORITY.server_context().wrap_socket, there, server_side=True)
+            here = AUTHORITY.client_context().wrap_socket(here, server_hostname="localhost")
+            there = wrapped.result()
+    with here, there:
+        yield here, there
+
+
+def drain(end: socket.socket) -> int:
+    size = 0
+    while data := end.recv(1 << 20):
+        size += len(data)
+    return size
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_sending_ends_at_its_deadline_however_well_it_goes(tls: bool) -> None:
+    with a_pair(tls=tls) as (here, there), ThreadPoolExecutor(1) as thread:
+        size = thread.submit(drain, there)
+        stream = SocketStream(here, TickingClock())
+        with pytest.raises(TimeoutError):
+            stream.send_all(b"x" * (64 << 20), deadline=1005)
+        stream.close()
+        stream.close()
+        assert size.result() < 64 << 20
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_all_of_it_is_sent_in_time(tls: bool) -> None:
+    with a_pair(tls=tls) as (here, there), ThreadPoolExecutor(1) as thread:
+        size = thread.submit(drain, there)
+        stream = SocketStream(here, ManualClock(1000.0))
+        stream.send_all(b"x" * (4 << 20), deadline=1030)
+        stream.close()
+        assert size.result() == 4 << 20
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_takes_nothing(tls: bool) -> None:
+    with a_pair(tls=tls) as (here, _):
+        stream = SocketStream(here, RealClock())
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            stream.send_all(b"x" * (16 << 20), deadline=began + 0.05)
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_says_nothing(tls: bool) -> None:
+    with a_pair(tls=tls) as (here, there):
+        stream = SocketStream(here, RealClock())
+        with pytest.raises(TimeoutError):
+            stream.receive_some(10, deadline=time.monotonic() + 0.02)
+        there.sendall(b"hello")
+        assert stream.receive_some(3, deadline=time.monotonic() + 5) == b"hel"
+        assert stream.receive_some(10, deadline=time.monotonic() + 5) == b"lo"
+        there.close()
+        assert stream.receive_some(10, deadline=time.monotonic() + 5) == b""
+
+
+def test_no_time_is_left() -> None:
+    clock = ManualClock(1000.0)
+    assert left(1000.5, clock) == 0.5
+    for deadline in (1000.0, 999.0):
+        with pytest.raises(TimeoutError):
+            left(deadline, clock)
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"x")
+        stream = SocketStream(here, clock)
+        with pytest.raises(TimeoutError):
+            stream.receive_some(1, deadline=1000.0)
+        with pytest.raises(TimeoutError):
+            stream.send_all(b"x", deadline=1000.0)
+
+
+def test_the_real_clock() -> None:
+    clock = RealClock()
+    before = time.monotonic()
+    assert before <= clock() <= time.monotonic()
+    clock.sleep_until(before - 1)
+    clock.sleep_until(before)
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def test_waiting_for_a_connection_ends_at_its_limit() -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo", faults={("demo", 1): Hang()}))
+    options: dict[str, Any] = {"key": TEST_KEY, "pool": PoolLimits(max_connections=1)}
+    with LoopbackThread({"engine": engine}) as at:
+        with Client(engine=str(at.origins["engine"]), **options) as client, ThreadPoolExecutor(1) as thread:
+            first = thread.submit(client.route, "demo", timeout=0.4)
+            while not engine.asks:
+                threading.Event().wait(0.001)
+            with pytest.raises(LimitReached) as caught:
+                client.route("demo", timeout=0.05)
+            assert caught.value.limit == "total"
+            assert caught.value.counts is not None
+            assert caught.value.counts.possible_double_loads == 0, "nothing was sent"
+            assert not first.done()
+            with pytest.raises(CallFailed):
+                first.result()
+            for holding in client.pool.inspect().values():
+                assert (holding.opening, holding.served, holding.waiting) == (0, 0, 0)
+        at.wait_idle()
+    assert engine.asks == 1
+
+
+def test_threads_pass_one_connection_on() -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo"))
+    with LoopbackThread({"engine": engine}) as at:
+        options: dict[str, Any] = {"key": TEST_KEY, "pool": PoolLimits(max_connections=1)}
+        with Client(engine=str(at.origins["engine"]), **options) as client, ThreadPoolExecutor(16) as threads:
+            grants = list(threads.map(lambda _: client.route("demo").grant.reqnum, range(64)))
+        assert sorted(grants) == list(range(1, 65))
+        assert at.opened == 1
+        at.wait_idle()
+
+
+def test_a_thread_that_is_refused_passes_its_turn_on() -> None:
+    clock = ManualClock()
+    engine = SimulatedEngine(SimulatedEndpoint("demo"))
+    opens = blocking_connector(engine, clock)
+    gate = threading.Event()
+    refusals = [ConnectionRefusedError("no")] * 3
+
+    def connect(origin: Origin, deadline: float) -> ByteStream:
+        gate.wait(5)
+        if refusals:
+            raise refusals.pop()
+        return opens(origin, deadline)
+
+    options: dict[str, Any] = {"key": TEST_KEY, "pool": PoolLimits(max_connections=1), "clock": clock}
+    once = RetryPolicy(max_retries=0)
+    with Client(connect=connect, **options) as client, ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(client.route, "demo", policy=once) for _ in range(4)]
+        while sum(holding.waiting for holding in client.pool.inspect().values()) < 3:
+            threading.Event().wait(0.001)
+        gate.set()
+        errors = [done.exception() for done in results]
+        assert sum(error is None for error in errors) == 1
+    assert opens.open == 0
+
+
+def test_a_ready_stream() -> None:
+    clock = ManualClock()
+    opens = blocking_connector(SimulatedEngine(SimulatedEndpoint("demo")), clock)
+    with Client(connect=opens(ENGINE, 0.0), clock=clock, key=TEST_KEY) as client:
+        client.route("demo")
+        client.route("demo")
+    assert opens.open == 0
