@@ -11,92 +11,23 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 
-from vastroute import Answer, CallFailed, FailureKind, Limits, RetryPolicy, WorkPolicy
+from vastroute import Answer, CallFailed, Limits, RetryPolicy, WorkPolicy
 from vastroute_testing import (
-    BadJson,
-    BadSignature,
-    CloseBeforeHead,
-    CutBody,
     CutSizes,
-    CutStreamAt,
-    Delay,
-    DropField,
-    DropIndex,
     Fault,
-    Garbled,
-    Hang,
-    Html,
-    OtherIndex,
-    Padded,
-    Redirect,
     Refuse,
     ResetBeforeHead,
-    SetField,
     SimulatedEndpoint,
     SimulatedEngine,
-    Slow,
-    Status,
     WorkerPlan,
 )
 from vastroute_testing.fault_table import EVERY
 from vastroute_testing.faults import __name__ as _faults
 from vastroute_testing.memory import Client as MessageClient
 
+from .faulty import FAULTS
 from .worlds import BEGIN, AnyClient, World, facts, rows
 
-FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
-    "refuse": Refuse(),
-    "close": CloseBeforeHead(),
-    "reset": ResetBeforeHead(),
-    "close-in-front": CloseBeforeHead(served=False),
-    "garbled": Garbled(),
-    "garbled-late": Garbled(served=True),
-    "cut-head": CutBody(0),
-    "cut-body": CutBody(20),
-    "cut-reset": CutBody(20, FailureKind.RESET),
-    "cut-stream": CutStreamAt(1),
-    "hang": Hang(),
-    "hang-head": Hang(0),
-    "hang-body": Hang(20),
-    "delay": Delay(8),
-    "delay-long": Delay(45),
-    "slow": Slow(40),
-    "slower": Slow(1),
-    "204": Status(204),
-    "302": Redirect("https://elsewhere.example/x?y", 302),
-    "307": Redirect("https://elsewhere.example/x?y"),
-    "400": Status(400, body={"error": "no"}),
-    "401": Status(401),
-    "403": Status(403, body="forbidden"),
-    "404": Status(404),
-    "408": Status(408),
-    "410": Status(410, body={"error": "invalid session"}),
-    "422": Status(422, body={"error": "invalid JSON"}),
-    "429": Status(429, retry_after=3),
-    "429-date": Status(429, retry_after="Fri, 24 Nov 2023 05:00:00 GMT"),
-    "499": Status(499),
-    "500": Status(500, body={"error": "boom"}),
-    "500-late": Status(500, served=True),
-    "502": Status(502, body="bad gateway"),
-    "503": Status(503, retry_after=7),
-    "504": Status(504),
-    "599": Status(599),
-    "html": Html(),
-    "html-503": Html(503),
-    "bad-json": BadJson(),
-    "padded": Padded(200),
-    "too-large": Padded(800),
-    "too-large-503": (Status(503, body={"a": 1}), Padded(800)),
-    "no-field": DropField("reqnum"),
-    "no-index": DropIndex(),
-    "other-index": OtherIndex(77),
-    "null-url": SetField("url", None),
-    "strange-url": SetField("url", "ftp://worker.example"),
-    "refusal": SetField("error_msg", "not you"),
-    "signature": BadSignature(),
-    "signature-text": BadSignature("nonsense"),
-    "together": (Status(503), Delay(4)),
-}
 POLICY = RetryPolicy(max_retries=3, max_reroutes=2, total=200)
 WORK = WorkPolicy(first_byte=30, silence=20, working=60, max_body=700)
 LIMITS = Limits(max_body=700)

@@ -188,8 +188,11 @@ class Links:
                 while not tunnel.receive(stream.receive_some(MOST, deadline=deadline)):
                     pass
             if context is not None:
+                # The handshake apart, so that the socket is closed whatever interrupts it.
+                secured = context.wrap_socket(opened, server_hostname=origin.host, do_handshake_on_connect=False)
+                opened = secured
                 opened.settimeout(left(deadline, self.clock))
-                opened = context.wrap_socket(opened, server_hostname=origin.host)
+                secured.do_handshake()
                 stream = SocketStream(opened, self.clock)
         except BaseException:
             opened.close()
