@@ -60,6 +60,8 @@ FAILURE_ADVICE: Mapping[FailureKind, Advice] = {
 """What may be done about a broken exchange with the engine; only what may pass by itself is tried again."""
 
 _STALE = frozenset({FailureKind.EOF, FailureKind.RESET})
+_MOST_CAUSES = 16
+"""How far the causes of an exception are followed: they may go in a circle."""
 _AT_ONCE = WaitUntil(at=-math.inf, why=Why.START)
 
 
@@ -457,6 +459,8 @@ def _words(error: BaseException | str) -> str:
     if isinstance(error, str):
         return error
     deepest = error
-    while not str(deepest) and deepest.__cause__ is not None:
+    for _ in range(_MOST_CAUSES):
+        if str(deepest) or deepest.__cause__ is None:
+            break
         deepest = deepest.__cause__
     return ": ".join(filter(None, (type(deepest).__name__, str(deepest))))

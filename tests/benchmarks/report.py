@@ -100,7 +100,8 @@ def _about(about: dict[str, Any]) -> str:
     load = "/".join(str(each) for each in about["load"])
     return (
         f"Measured on {about['date']}: CPython {about['python']}, Linux {about['kernel']}, {about['cpu']}; "
-        f"{about['rounds']} rounds; load when it began {load}. Versions: {versions}.\n"
+        f"{about['rounds']} rounds; load when it began {load}; "
+        f"{about['files']:,} open files for each process. Versions: {versions}.\n"
     )
 
 

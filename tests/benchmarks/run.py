@@ -113,6 +113,7 @@ def about(rounds: int) -> dict[str, Any]:
         "cpu": f"{len(models)} cores, {models[0] if models else 'unknown'}",
         "load": [round(each, 1) for each in os.getloadavg()],
         "rounds": rounds,
+        "files": raise_file_limit(),
         "versions": versions,
     }
 

@@ -480,6 +480,7 @@ class TestOutcomes:
         if goes_on(status, safe):
             wait = waits(call)
             assert (wait.why, call.phase) == (Why.REROUTE, CallState.ROUTING)
+            assert not any("safe_to_repeat" in each.detail for each in call.record)
             again = sent(call, wait.at).request
             assert json.loads(again.body)["request_idx"] == INDEX
             assert call.counts.workers_lost == 1
@@ -488,6 +489,8 @@ class TestOutcomes:
         error = gave_up(call, UnexpectedAnswer if status < 400 else Refused)
         assert (error.status, error.phase, error.body, error.excerpt) == (status, Phase.WORKER, b"because", "because")
         assert error.request_idx == INDEX
+        assert error.verdict is not None
+        assert error.verdict.reason is Reason.NO_KEY
         assert ("safe_to_repeat" in error.message) is (not safe and goes_on(status, True))
         assert error.outcome is (Outcome.PERHAPS_STARTED if status in {408, 499, 502, 504} else Outcome.ANSWERED)
         assert call.counts.workers_lost == 0
@@ -588,14 +591,17 @@ class TestOutcomes:
     )
     def test_a_full_worker_is_left_for_another(self, status: int, headers: dict[str, str], pause: float) -> None:
         call = made()
-        answer(call, status=status, headers=headers)
+        answer(call, b"full", status=status, headers=headers)
         assert waits(call).at - NOW == pause
-        send = granted(call, NOW + pause, FIELDS | {"url": "https://other.example"})
+        other = FIELDS | {"url": "https://other.example"}
+        send = granted(call, NOW + pause, other)
         assert (send.request.origin.host, send.attempt) == ("other.example", 2)
         assert json.loads(send.request.body)["auth_data"]["request_idx"] == INDEX
         assert call.counts.seconds_waited == pause
         lost = [(each.status, each.detail) for each in call.record if each.kind is EntryKind.WORKER_LOST]
         assert lost == [(status, "the worker is full" if status == 429 else "the worker takes no work now")]
+        call.receive(message({"a": 1}), now=NOW + pause)
+        assert (call.result().data, call.result().grant.fields) == ({"a": 1}, other)
 
     def test_an_error_after_a_loss_has_nothing_of_the_lost_grant(self) -> None:
         call = made()
@@ -728,6 +734,15 @@ class TestLimits:
         assert isinstance(cause, LimitReached)
         assert (cause.limit, cause.outcome, cause.kind) == ("connecting", Outcome.NOT_SENT, FailureKind.TIMEOUT)
         assert cause.message == "the worker does not take connections in time (connecting=7 s)"
+
+    def test_connecting_until_the_deadline(self) -> None:
+        call = made(deadline=NOW + 5)
+        assert granted(call).connect_by == NOW + 5
+        call.failed(FailureKind.TIMEOUT, sent=False, now=NOW + 5)
+        error = gave_up(call, LimitReached)
+        assert (error.limit, error.outcome) == ("total", Outcome.NOT_SENT)
+        assert isinstance(error.__cause__, LimitReached)
+        assert error.__cause__.limit == "total"
 
     @pytest.mark.parametrize("was_sent", [True, None])
     def test_first_byte(self, was_sent: bool | None) -> None:
@@ -967,11 +982,9 @@ class TestStreams:
     def test_what_is_too_large_raises_after_the_events_before_it(self, pieces: list[bytes], limit: str) -> None:
         call = begun(stream_limits=StreamLimits(max_line=20, max_event=20))
         for piece in pieces:
-            if call.reading:
-                call.chunk(piece, now=NOW)
+            call.chunk(piece, now=NOW)
+        assert call.over
         assert taken(call) == ["1"]
-        if call.reading:
-            call.end(now=NOW)
         error = gave_up(call, LimitReached)
         assert (error.limit, error.advice, error.outcome) == (limit, Advice.RAISE_LIMIT, Outcome.ANSWERED)
         assert "234567" in error.excerpt

@@ -299,11 +299,14 @@ class TestEveryAnswer:
             (b"{}", "lists no"),
             (b"5", "lists no"),
             (b'{"results": {}, "workers": {}}', "lists no"),
+            (b'{"error": {"code": 1}}', "lists no"),
         ],
     )
     def test_what_lists_nothing(self, decode: Decode, body: bytes, words: str) -> None:
-        with pytest.raises(UnexpectedAnswer, match=words):
+        with pytest.raises(UnexpectedAnswer, match=words) as raised:
             decode(message(body))
+        assert raised.value.status == 200
+        assert raised.value.excerpt[:1] == body.strip()[:1].decode()
 
     @pytest.mark.parametrize("decode", [endpoints, workers])
     @pytest.mark.parametrize("status", [200, 400, 500])

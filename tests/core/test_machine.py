@@ -427,6 +427,23 @@ class TestFailures:
         assert not ask_again(call).fresh
         assert call.counts == Counts(asks=3, repeats=1, retries=1, seconds_waited=0.375)
 
+    def test_an_exception_that_says_nothing_leaves_it_to_its_cause(self) -> None:
+        outer, middle, inner = TimeoutError(), ValueError(), OSError("no route")
+        outer.__cause__, middle.__cause__ = middle, inner
+        call = lookup()
+        sent(call)
+        call.failed(outer, kind=FailureKind.TLS, sent=False, now=NOW)
+        error = gave_up(call, ConnectionFailed)
+        assert (error.message, error.__cause__) == ("TLS failed: OSError: no route", outer)
+
+    def test_causes_that_go_in_a_circle_are_left(self) -> None:
+        one, two = TimeoutError(), OSError()
+        one.__cause__, two.__cause__ = two, one
+        call = lookup()
+        sent(call)
+        call.failed(one, kind=FailureKind.TLS, sent=False, now=NOW)
+        assert gave_up(call, ConnectionFailed).message in {"TLS failed: TimeoutError", "TLS failed: OSError"}
+
     @pytest.mark.parametrize("kind", [None, FailureKind.PROXY])
     def test_an_error_of_ours_says_itself_how_it_broke(self, kind: FailureKind | None) -> None:
         call = lookup()

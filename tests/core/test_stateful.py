@@ -289,7 +289,7 @@ class Driver(RuleBasedStateMachine):
     @precondition(lambda self: out(self, Phase.ROUTE))
     @rule(status=st.sampled_from([302, 400, 401]))
     def engine_refuses(self, status: int) -> None:
-        self.deliver(None, HttpResponse(status=status, body=SIGNATURE.encode() and b"no"), pieces=False)
+        self.deliver(None, HttpResponse(status=status, body=b"no"), pieces=False)
         assert self.call.over
 
     # The worker
