@@ -34,10 +34,6 @@ async def route(client: AnyClient) -> None:
 
 
 async def call(client: AnyClient) -> None:
-    await client.call("demo", "/echo", {"x": 1})
-
-
-async def call_that_may_run_twice(client: AnyClient) -> None:
     await client.call("demo", "/echo", {"x": 1}, safe_to_repeat=True)
 
 
@@ -81,7 +77,7 @@ async def every_step(
 
 
 @pytest.mark.parametrize("key", ["test-endpoint-key", "test-account-key"])
-@pytest.mark.parametrize("verb", [route, call, call_that_may_run_twice, stream], ids=lambda verb: verb.__name__)
+@pytest.mark.parametrize("verb", [route, call, stream], ids=lambda verb: verb.__name__)
 async def test_a_call(tasks: World, verb: Verb, key: str) -> None:
     assert await every_step(tasks, verb, key=key, public_key=None, fetch_public_key=True) > 10
 

@@ -35,19 +35,19 @@ def works(client: AnyClient, count: int) -> list[Any]:
     return [partial((one_call, one_stream, one_session)[number % 3], client, number) for number in range(count)]
 
 
-@pytest.mark.parametrize("most", [1000, 2])
-async def test_two_hundred_tasks(tasks: World, most: int) -> None:
+@pytest.mark.parametrize(("count", "most"), [(200, 1000), (60, 2)])
+async def test_many_tasks(tasks: World, count: int, most: int) -> None:
     plans = [WorkerPlan(ready_after=30, latency=0.1, pace=0.1, max_sessions=99) for _ in range(4)]
     engine = SimulatedEngine(SimulatedEndpoint("demo", workers=plans), latency=0.05)
     policy = WorkPolicy(connecting=500)
     asking = RetryPolicy(ask_limit=500)
     async with tasks.client(engine, pool=PoolLimits(max_connections=most), work_policy=policy, policy=asking) as client:
-        await tasks.together(*works(client, 200))
+        await tasks.together(*works(client, count))
         assert_tidy(client)
         assert tasks.open == idle(client)
         assert all(len(holding.idle) <= most for holding in client.pool.inspect().values())
-    assert len(engine.lifetimes) == 200
-    assert engine.load("demo") == sum(number + 1 if number % 3 == 0 else 100 for number in range(200))
+    assert len(engine.lifetimes) == count
+    assert engine.load("demo") == sum(number + 1 if number % 3 == 0 else 100 for number in range(count))
     assert not any(worker.sessions(now=tasks.now()) for worker in engine.workers)
 
 

@@ -82,12 +82,19 @@ PLANS: tuple[tuple[CutSizes, int, bool], ...] = (
     (7, EVERY, True),
 )
 """How the bytes are cut, which attempts go wrong, and whether the work may run twice."""
+BY_BYTES = frozenset(
+    {"refuse", "close", "reset", "garbled", "cut-head", "cut-body", "cut-reset", "cut-stream", "hang", "hang-head"}
+    | {"hang-body", "slow", "204", "307", "401", "500", "html", "bad-json", "padded", "too-large", "too-large-503"}
+)
+"""Those for which single bytes are worth their time: what they do to the bytes is not that of another."""
 
 
 @pytest.mark.parametrize("hop", ["route", "work"])
 @pytest.mark.parametrize("name", FAULTS)
 async def test_it_ends_as_the_machines_say(world: World, name: str, hop: str) -> None:
     for cut, attempt, safe in PLANS:
+        if cut == 1 and name not in BY_BYTES:
+            continue
         wanted, ended = reference(name, hop, attempt, safe)
         engine = engine_with(hop, attempt, FAULTS[name])
         began = world.now()
