@@ -304,6 +304,13 @@ class TestTime:
         assert isinstance(error.__cause__, ConnectionFailed)
         assert str(error) == "lookup: the deadline has come; the last failure: no answer in time"
 
+    def test_nor_is_a_stale_connection_replaced_then(self) -> None:
+        call = lookup()
+        sent(call)
+        call.failed(FailureKind.EOF, sent=True, now=DEADLINE, reused=True)
+        assert isinstance(gave_up(call, LimitReached).__cause__, ConnectionFailed)
+        assert call.counts == Counts(asks=1)
+
     @pytest.mark.parametrize(("left", "waits_for_it"), [(0.375, False), (0.376, True)])
     def test_a_pause_that_would_end_at_the_deadline_is_not_begun(self, left: float, waits_for_it: bool) -> None:
         call = lookup()
@@ -542,12 +549,15 @@ class TestRetries:
 # --- bodies -------------------------------------------------------------------------------------------------------
 
 
+AFTER = {"retry-after": "9"}
+
+
 def whole(call: Call, status: int, body: bytes) -> None:
-    call.receive(HttpResponse(status=status, body=body), now=NOW)
+    call.receive(HttpResponse(status=status, headers=AFTER, body=body), now=NOW)
 
 
 def in_pieces(call: Call, status: int, body: bytes) -> None:
-    call.head(ResponseHead(status=status), now=NOW)
+    call.head(ResponseHead(status=status, headers=AFTER), now=NOW)
     while body and call.reading:
         call.chunk(body[:3], now=NOW)
         body = body[3:]
@@ -556,7 +566,9 @@ def in_pieces(call: Call, status: int, body: bytes) -> None:
 
 
 def fed(call: Call, status: int, body: bytes) -> None:
-    call.feed([ResponseHead(status=status), *(body[n : n + 3] for n in range(0, len(body), 3)), End()], now=NOW)
+    call.feed(
+        [ResponseHead(status=status, headers=AFTER), *(body[n : n + 3] for n in range(0, len(body), 3)), End()], now=NOW
+    )
 
 
 @pytest.mark.parametrize("answer", [whole, in_pieces, fed])
@@ -579,17 +591,29 @@ class TestBodies:
         assert error.excerpt.startswith("signature: [masked]")
         assert call.counts.asks == 1
 
-    @pytest.mark.parametrize(("status", "kind"), [(400, Refused), (302, Refused), (503, None)])
+    @pytest.mark.parametrize(("status", "kind"), [(400, Refused), (300, Refused), (199, Refused), (503, None)])
+    @pytest.mark.parametrize("size", [1, 11])
     def test_a_refusal_is_judged_by_its_status_however_long(
-        self, answer: Callable[[Call, int, bytes], None], status: int, kind: type[Refused] | None
+        self, answer: Callable[[Call, int, bytes], None], status: int, kind: type[Refused] | None, size: int
     ) -> None:
         call = lookup(limits=Limits(max_body=10))
         sent(call)
-        answer(call, status, b"<html>" * 10)
+        answer(call, status, b"<" * size)
         if kind is None:
-            assert waits(call).why is Why.RETRY
+            assert waits(call) == WaitUntil(at=NOW + 9, why=Why.RETRY)
         else:
             assert gave_up(call, kind).status == status
+
+
+def bytes_of(response: HttpResponse) -> bytes:
+    return response.body
+
+
+def test_a_refusals_body_is_kept_up_to_the_limit() -> None:
+    call = Lookup(QUESTION, bytes_of, rng=lambda: 0.5, deadline=DEADLINE, limits=Limits(max_body=4))
+    sent(call)
+    call.receive(HttpResponse(status=400, body=b"123456"), now=NOW)
+    assert call.result() == b"1234"
 
 
 class TestFeed:
@@ -637,14 +661,15 @@ class TestFeed:
 
 
 class TestGuard:
-    def test_what_it_refuses_is_never_asked(self) -> None:
+    @pytest.mark.parametrize("phase", [Phase.WORKER, Phase.LOOKUP])
+    def test_what_it_refuses_is_never_asked(self, phase: Phase) -> None:
         private = HttpRequest(
             method="GET", origin=Origin(scheme="https", host="10.1.2.3", port=443), target="/", headers=Headers()
         )
-        call = Lookup(private, read, rng=lambda: 0.5, deadline=DEADLINE, phase=Phase.WORKER, guard=Guard())
+        call = Lookup(private, read, rng=lambda: 0.5, deadline=DEADLINE, phase=phase, guard=Guard())
         error = gave_up(call, ConnectionFailed)
         assert (error.limit, error.advice, error.outcome) == ("allow_private_address", Advice.ALLOW, Outcome.NOT_SENT)
-        assert (error.phase, error.kind) == (Phase.WORKER, FailureKind.GUARD)
+        assert (error.phase, error.kind) == (phase, FailureKind.GUARD)
         assert call.counts == Counts()
         assert [each.kind for each in call.record] == [EntryKind.GAVE_UP]
 

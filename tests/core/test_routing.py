@@ -869,6 +869,12 @@ class TestResume:
         again.worker_failed("gone", now=THEN)
         assert index_sent(sent(again, waits(again, THEN).at)) == INDEX
 
+    def test_the_limits_are_given_anew(self) -> None:
+        again = resumed(saved(route()), limits=Limits(max_body=10))
+        sent(again, THEN)
+        again.receive(message(SIGNED), now=THEN)
+        assert gave_up(again, UnexpectedAnswer).limit == "max_body"
+
     def test_a_saved_grant_is_checked_like_any_other(self) -> None:
         call = route()
         answer(call, FORGED)
@@ -1073,6 +1079,7 @@ def test_no_text_ever_shows_a_secret(acts: list[Act], last: str) -> None:
         ({"fields": {"request_idx": 9, "error": "x"}, "status": 500}, 0),
         ({"status": 503}, 0),
         ({"status": 429}, 0),
+        ({"status": 425}, 0),
     ],
     ids=str,
 )

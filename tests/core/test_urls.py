@@ -156,7 +156,11 @@ class TestSplit:
         assert read.hostname is not None
         assert origin.scheme == read.scheme
         assert origin.port == (port or {"http": 80, "https": 443}[read.scheme])
-        assert origin.host == (str(IPv6Address(read.hostname)) if ":" in read.hostname else read.hostname)
+        if ":" in read.hostname:
+            # As addresses: Python spells those that stand for IPv4 differently from one version to the next.
+            assert IPv6Address(origin.host) == IPv6Address(read.hostname)
+        else:
+            assert origin.host == read.hostname
         assert kept == read.path
         assert Origin.parse(str(origin)) == origin
 
