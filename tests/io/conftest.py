@@ -7,13 +7,21 @@ from inspect import iscoroutinefunction
 
 import pytest
 
-from .worlds import ASYNCHRONOUS, WORLDS, World
+from .worlds import ASYNCHRONOUS, WORLDS, BlockingWorld, World
 
 
 @pytest.fixture(params=WORLDS, ids=lambda kind: kind.name)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A transport over memory streams, in virtual time."""
     made: World = request.param(virtual=True)
+    yield made
+    made.check()
+
+
+@pytest.fixture
+def one_world() -> Iterator[World]:
+    """One of them, for what all of them leave to the core."""
+    made = BlockingWorld(virtual=True)
     yield made
     made.check()
 

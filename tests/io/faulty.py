@@ -79,3 +79,19 @@ FAULTS: dict[str, Fault | tuple[Fault, ...]] = {
     "signature-text": BadSignature("nonsense"),
     "together": (Status(503), Delay(4)),
 }
+BY_BYTES = frozenset(
+    {
+        "reset",
+        "garbled-late",
+        "cut-head",
+        "cut-body",
+        "hang-body",
+        "slow",
+        "204",
+        "429",
+        "html",
+        "bad-json",
+        "too-large-503",
+    }
+)
+"""Those that do to the bytes what no other does: for tests that take their time."""

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from vastroute import ENGINE, CallFailed, Entry, LimitReached, Origin, PoolLimits, RetryPolicy
+from vastroute import ENGINE, CallFailed, Entry, EntryKind, LimitReached, Origin, Phase, PoolLimits, RetryPolicy
 from vastroute_io.blocking import ByteStream, Client, RealClock, SocketStream
 from vastroute_io.blocking.links import left
 from vastroute_testing import (
@@ -31,10 +32,13 @@ from vastroute_testing import (
     WorkerPlan,
     blocking_connector,
 )
+from vastroute_testing.fault_table import EVERY
 
 from .worlds import ALLOWED, LOOPBACK
 
 AUTHORITY = TestAuthority()
+SERVED = AUTHORITY.server_context()
+ONE_TRY = RetryPolicy(max_retries=0)
 
 
 class Interrupt(BaseException):
@@ -192,7 +196,7 @@ def test_an_interrupted_handshake_closes_its_socket(hop: str) -> None:
     contexts = {"ssl_context": good, "worker_ssl_context": good} | (
         {"ssl_context": bad} if hop == "engine" else {"worker_ssl_context": bad}
     )
-    with LoopbackThread(engine, ssl_context=AUTHORITY.server_context()) as at:
+    with LoopbackThread(engine, ssl_context=SERVED) as at:
         options: dict[str, Any] = {"key": TEST_KEY, "guard": LOOPBACK, "engine": at.url, **contexts}
         with Client(**options) as client:
             with pytest.raises(Interrupt):
@@ -212,7 +216,7 @@ def a_pair(*, tls: bool) -> Iterator[tuple[socket.socket, socket.socket]]:
     here, there = socket.socketpair()
     if tls:
         with ThreadPoolExecutor(1) as thread:
-            wrapped = thread.submit(AUTHORITY.server_context().wrap_socket, there, server_side=True)
+            wrapped = thread.submit(SERVED.wrap_socket, there, server_side=True)
             here = AUTHORITY.client_context().wrap_socket(here, server_hostname="localhost")
             there = wrapped.result()
     with here, there:
@@ -242,7 +246,7 @@ def test_a_peer_that_takes_nothing(tls: bool) -> None:
         stream = SocketStream(here, RealClock())
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            stream.send_all(b"x" * (16 << 20), deadline=began + 0.05)
+            stream.send_all(b"x" * (16 << 20), deadline=began + 0.03)
         assert time.monotonic() - began < 2
 
 
@@ -288,24 +292,66 @@ def test_the_real_clock() -> None:
 
 def test_waiting_for_a_connection_ends_at_its_limit() -> None:
     engine = SimulatedEngine(SimulatedEndpoint("demo", faults={("demo", 1): Hang()}))
-    options: dict[str, Any] = {"key": TEST_KEY, "pool": PoolLimits(max_connections=1)}
-    with LoopbackThread({"engine": engine}) as at:
-        with Client(engine=str(at.origins["engine"]), **options) as client, ThreadPoolExecutor(1) as thread:
-            first = thread.submit(client.route, "demo", timeout=0.4)
-            while not engine.asks:
-                threading.Event().wait(0.001)
+    options: dict[str, Any] = {"key": TEST_KEY, "policy": ONE_TRY, "pool": PoolLimits(max_connections=1)}
+    with ThreadPoolExecutor(1) as thread:
+        with LoopbackThread({"engine": engine}) as at:
+            client = Client(engine=str(at.origins["engine"]), **options)
+            first = thread.submit(client.route, "demo", timeout=30)
+            wait_until(lambda: engine.asks > 0)
             with pytest.raises(LimitReached) as caught:
-                client.route("demo", timeout=0.05)
+                client.route("demo", timeout=0.03)
             assert caught.value.limit == "total"
             assert caught.value.counts is not None
             assert caught.value.counts.possible_double_loads == 0, "nothing was sent"
             assert not first.done()
-            with pytest.raises(CallFailed):
-                first.result()
-            for holding in client.pool.inspect().values():
-                assert (holding.opening, holding.served, holding.waiting) == (0, 0, 0)
-        at.wait_idle()
+        assert isinstance(first.exception(), CallFailed), "the server is gone"
+    for holding in client.pool.inspect().values():
+        assert (holding.opening, holding.served, holding.waiting) == (0, 0, 0)
+    assert not client.pool.close()
     assert engine.asks == 1
+
+
+def wait_until(has_come: Callable[[], bool]) -> None:
+    """Wait for another thread, without holding it up."""
+    while not has_come():
+        threading.Event().wait(0.001)
+
+
+def test_threads_that_are_all_refused_look_for_the_key_once() -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo"))
+    together = threading.Barrier(8)
+
+    def observe(entry: Entry) -> None:
+        # All of them ask with the account's key before the first of them is told that it will not do.
+        if entry.kind is EntryKind.ASKED and entry.phase is Phase.ROUTE and not together.broken:
+            together.wait(5)
+
+    with LoopbackThread({"engine": engine}) as at:
+        url = str(at.origins["engine"])
+        options: dict[str, Any] = {"key": "test-account-key", "engine": url, "console": url, "observer": observe}
+        with Client(**options) as client, ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: client.route("demo"), range(8)))
+        at.wait_idle()
+    targets = Counter(request.target.partition("?")[0] for request in engine.requests)
+    assert targets == {"/route/": 16, "/api/v0/endptjobs/": 1}
+
+
+@pytest.mark.parametrize("what", ["/pubkey/", "/api/v0/endptjobs/"])
+def test_a_thread_that_waits_for_anothers_look_up_keeps_its_own_deadline(what: str) -> None:
+    engine = SimulatedEngine(SimulatedEndpoint("demo"), faults={(what, EVERY): Hang()})
+    options: dict[str, Any] = {"key": "test-account-key", "policy": ONE_TRY, "fetch_public_key": what == "/pubkey/"}
+    with ThreadPoolExecutor(1) as thread:
+        with LoopbackThread({"engine": engine}) as at:
+            url = str(at.origins["engine"])
+            client = Client(engine=url, console=url, **options)
+            first = thread.submit(client.route, "demo", timeout=30)
+            wait_until(lambda: len(engine.requests) == (1 if what == "/pubkey/" else 2))
+            with pytest.raises(CallFailed):
+                client.route("demo", timeout=0.03)
+            assert not first.done()
+        assert isinstance(first.exception(), CallFailed), "the server is gone"
+    client.close()
+    assert sum(request.target.startswith(what) for request in engine.requests) == 1
 
 
 def test_threads_pass_one_connection_on() -> None:
@@ -336,8 +382,7 @@ def test_a_thread_that_is_refused_passes_its_turn_on() -> None:
     once = RetryPolicy(max_retries=0)
     with Client(connect=connect, **options) as client, ThreadPoolExecutor(4) as threads:
         results = [threads.submit(client.route, "demo", policy=once) for _ in range(4)]
-        while sum(holding.waiting for holding in client.pool.inspect().values()) < 3:
-            threading.Event().wait(0.001)
+        wait_until(lambda: sum(holding.waiting for holding in client.pool.inspect().values()) == 3)
         gate.set()
         errors = [done.exception() for done in results]
         assert sum(error is None for error in errors) == 1

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from vastroute import CallFailed, LimitReached, PoolLimits, RetryPolicy, WorkPolicy
-from vastroute_testing import Hang, SimulatedEndpoint, SimulatedEngine, WorkerPlan
+from vastroute_testing import Hang, SimulatedEndpoint, SimulatedEngine, TestAuthority, WorkerPlan
 from vastroute_testing.fault_table import EVERY
 
 from .worlds import BEGIN, AnyClient, World, assert_tidy, engine_of, idle
+
+AUTHORITY = TestAuthority()
+SERVED = AUTHORITY.server_context()
 
 
 async def one_call(client: AnyClient, number: int) -> None:
@@ -35,7 +38,7 @@ def works(client: AnyClient, count: int) -> list[Any]:
     return [partial((one_call, one_stream, one_session)[number % 3], client, number) for number in range(count)]
 
 
-@pytest.mark.parametrize(("count", "most"), [(200, 1000), (60, 2)])
+@pytest.mark.parametrize(("count", "most"), [(200, 1000), (40, 2)])
 async def test_many_tasks(tasks: World, count: int, most: int) -> None:
     plans = [WorkerPlan(ready_after=30, latency=0.1, pace=0.1, max_sessions=99) for _ in range(4)]
     engine = SimulatedEngine(SimulatedEndpoint("demo", workers=plans), latency=0.05)
@@ -53,14 +56,15 @@ async def test_many_tasks(tasks: World, count: int, most: int) -> None:
 
 async def test_sixteen_threads_or_tasks_over_sockets(sockets: World) -> None:
     engine = engine_of(workers=[WorkerPlan(pace=0, max_sessions=99) for _ in range(2)])
-    async with sockets.listen(engine) as at:
-        async with sockets.client(None, engine=at.url, pool=PoolLimits(max_idle=5)) as client:
-            for _ in range(3):
+    options: dict[str, Any] = {"ssl_context": AUTHORITY.client_context(), "worker_root": AUTHORITY.pem}
+    async with sockets.listen(engine, ssl_context=SERVED) as at:
+        async with sockets.client(None, engine=at.url, pool=PoolLimits(max_idle=5), **options) as client:
+            for _ in range(2):
                 await sockets.together(*works(client, 16))
             assert_tidy(client)
             assert idle(client) <= 5
         assert at.opened >= 16
-    assert len(engine.lifetimes) == 48
+    assert len(engine.lifetimes) == 32
 
 
 async def test_threads_wait_for_one_connection(sockets: World) -> None:
@@ -69,9 +73,9 @@ async def test_threads_wait_for_one_connection(sockets: World) -> None:
         sockets.listen(engine) as at,
         sockets.client(None, engine=at.url, pool=PoolLimits(max_connections=1)) as client,
     ):
-        await sockets.together(*works(client, 16))
+        await sockets.together(*works(client, 10))
         assert_tidy(client)
-    assert len(engine.lifetimes) == 16
+    assert len(engine.lifetimes) == 10
 
 
 # --- what is needed together -----------------------------------------------------------------------------------------

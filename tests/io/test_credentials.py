@@ -138,6 +138,19 @@ def test_a_file_without_a_key_is_no_reason_to_warn(home: Path) -> None:
         assert load_key().reveal() == SECRET
 
 
+def test_where_there_is_no_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    write(home / ".vast_api_key", "from-home")
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert list(key_files()) == []
+    with pytest.raises(InvalidValue, match="write it to a key file"):
+        load_key()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    assert list(key_files()) == [home / "vastai" / "vast_api_key"]
+
+
 async def test_it_is_looked_for_when_a_call_needs_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of()
     client = world.client(engine, key=None)

@@ -213,6 +213,31 @@ async def test_an_answer_that_names_no_session_is_an_error(world: World) -> None
         assert_tidy(client)
 
 
+async def test_one_that_is_detached_is_left_open_for_another(world: World) -> None:
+    engine = engine_of()
+    async with world.client(engine) as client:
+        async with client.session("demo", lifetime=100) as session:
+            await session.call("/echo", {})
+            handle = session.detach()
+        assert session.life.state is SessionState.OPEN
+        assert routes(engine) == ["/session/create", "/echo"]
+        async with world.client(engine) as other, other.resume_session(handle) as resumed:
+            assert (await resumed.call("/echo", {"b": 2})).data == {"echo": {"b": 2}}
+    assert routes(engine)[-1] == "/session/end"
+    assert engine.asks == 1
+
+
+async def test_what_has_not_begun_is_not_detached(world: World) -> None:
+    engine = engine_of()
+    async with world.client(engine) as client:
+        session = client.session("demo")
+        with pytest.raises(LocalProtocolError, match="enter its block first"):
+            session.detach()
+        async with session:
+            pass
+    assert routes(engine) == ["/session/create", "/session/end"], "a mistake changes nothing"
+
+
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 

@@ -92,8 +92,9 @@ class SessionView:
 
         Nobody ends it then but whoever takes it up, or its own lifetime.
         """
+        handle = self.handle  # first, so that misuse changes nothing
         self._detached = True
-        return self.handle
+        return handle
 
     @property
     def _is_ours_to_end(self) -> bool:
