@@ -132,7 +132,7 @@ def _running(command: list[str], port: int) -> Iterator[None]:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            time.sleep(0.02)
+            time.sleep(0.02)  # a server of another program says by nothing else that it listens
         else:
             raise SystemExit(f"the server did not start: {command[0]}")
         yield

@@ -32,7 +32,7 @@ def load_key(key: Secret | str | None = None) -> Secret:
             return Secret(value)
     raise InvalidValue(
         f"there is no key: pass key=..., set {VARIABLE}, or write it to {next(key_files(), 'a key file')} "
-        "(the engine wants the endpoint's own key, not the account's)"
+        "(the endpoint's own key, or the account's, with which it is looked up)"
     )
 
 

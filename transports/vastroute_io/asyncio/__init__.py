@@ -6,7 +6,8 @@ it used is closed by force and nothing is left behind.
 
 from ..asynchronous.session import AsyncSession as Session
 from ..asynchronous.stream import AsyncStream as Stream
+from ..links import Link
 from .client import Client
-from .links import ByteStream, Connect, Link, SocketStream
+from .links import ByteStream, Connect, SocketStream
 
 __all__ = ["ByteStream", "Client", "Connect", "Link", "Session", "SocketStream", "Stream"]

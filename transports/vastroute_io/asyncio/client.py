@@ -12,10 +12,11 @@ from typing import Any, TypeVar, Unpack, final
 from vastroute import Machine, Pool
 
 from ..asynchronous.client import AsyncClient
+from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
 from .drive import Drive
-from .links import ByteStream, Connect, Link, Links, Place, now
+from .links import AsyncioLink, ByteStream, Connect, Links, now
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Client(AsyncClient):
         super().__init__(settings, _Asyncio(settings, self._links), worker_ssl_context, dials=connect is None)
 
     @property
-    def pool(self) -> Pool[Place, Link]:
+    def pool(self) -> Pool[Place, AsyncioLink]:
         """The connections that are kept; `vastroute.Pool.inspect` shows them."""
         return self._links.pool
 

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar, final
 from vastroute import Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
+from ..links import MOST
 from ..settings import Settings, Watch
-from .links import MOST, Link, Links, now
+from .links import AsyncioLink, Links, now
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class Drive(Generic[T]):
     def __init__(self, links: Links, settings: Settings, machine: Machine[T]) -> None:
         self._links = links
         self._machine = machine
-        self._link: Link | None = None
+        self._link: AsyncioLink | None = None
         self._watch = Watch.of(settings, machine)
 
     async def run(self) -> T:
@@ -78,7 +79,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=at)) is not Receive:
             self._put_back()
 
-    def _more(self, link: Link, data: bytes) -> float | None:
+    def _more(self, link: AsyncioLink, data: bytes) -> float | None:
         return self._machine.feed(link.http.receive(data), now=now(), reused=link.used)
 
     def _put_back(self) -> None:

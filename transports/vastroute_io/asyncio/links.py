@@ -1,4 +1,4 @@
-"""The connections of one client: kept, opened, waited for and closed, as the core's pool says; and what they are."""
+"""Connections over asyncio, and what they are."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
-from vastroute import ConnectTunnel, Guard, Http1Connection, Origin, Phase, Pool, Send, Ticket, Use, Wait
+from vastroute import ConnectTunnel, Guard, Origin
 
 from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
+from ..asynchronous.links import AsyncLinks, Event, given_once
+from ..links import MOST, Link
 from ..settings import Settings
-from ..tls import engine_context
-
-MOST = 65536
-"""Bytes that are read at once."""
 
 
 class ByteStream(Protocol):
@@ -34,8 +32,7 @@ class ByteStream(Protocol):
 
 Connect = Callable[[Origin], Awaitable[ByteStream]]
 """Opens a stream to an origin, TLS included if its scheme is https."""
-Place: TypeAlias = tuple[Origin, bool]
-"""Where a connection leads, and whether its peer is trusted as a worker: the two kinds of trust are never mixed."""
+AsyncioLink: TypeAlias = Link[ByteStream]
 
 
 @final
@@ -67,19 +64,7 @@ class SocketStream:
 
 
 @final
-class Link:
-    """One connection: a stream, and the HTTP/1.1 on it."""
-
-    __slots__ = ("http", "stream", "used")
-
-    def __init__(self, stream: ByteStream, http: Http1Connection) -> None:
-        self.stream = stream
-        self.http = http
-        self.used = False
-
-
-@final
-class Links:
+class Links(AsyncLinks[ByteStream]):
     """All connections of one client."""
 
     def __init__(
@@ -89,58 +74,25 @@ class Links:
         engine_tls: ssl.SSLContext | None,
         worker_tls: Callable[[], Awaitable[ssl.SSLContext]],
     ) -> None:
-        self.pool: Pool[Place, Link] = Pool(settings.pool)
-        self._settings = settings
-        self._connect = None if connect is None else _connector(connect)
-        self._engine_tls = engine_tls
-        self._worker_tls = worker_tls
-        self._waiting: dict[Ticket[Place, Link], asyncio.Event] = {}
+        connector = connect if connect is None or callable(connect) else given_once(connect)
+        super().__init__(settings, connector, engine_tls, worker_tls)
 
-    async def acquire(self, send: Send) -> Link:
-        """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
-        place = (send.request.origin, send.phase is Phase.WORKER)
-        decision = self.pool.acquire(place, now=now(), fresh=send.fresh)
-        if type(decision) is Wait:
-            decision = await self._wait(decision.ticket)
-        if type(decision) is Use:
-            return decision.connection
-        try:
-            stream = await self._open(place, send.guard)
-        except BaseException:
-            self._wake(self.pool.failed(place))
-            raise
-        link = Link(stream, Http1Connection(self._settings.limits))
-        self.pool.opened(place, link)
-        return link
+    def now(self) -> float:
+        """The running loop's monotonic seconds."""
+        return now()
 
-    def release(self, link: Link) -> None:
+    def release(self, link: AsyncioLink) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""
-        at = now()
-        link.used = True
-        self._wake(self.pool.release(link, now=at, reusable=link.http.reusable))
-        _close(self.pool.to_close(now=at))
+        _close(self.put_back(link))
 
     def close(self) -> None:
         """Close every idle connection; those in use follow as they are released."""
         _close(self.pool.close())
 
-    async def _wait(self, ticket: Ticket[Place, Link]) -> Any:
-        event = self._waiting[ticket] = asyncio.Event()
-        try:
-            await event.wait()
-            return self.pool.take(ticket)
-        finally:
-            del self._waiting[ticket]
-            self._wake(self.pool.give_up(ticket, now=now()))
+    def _event(self) -> Event:
+        return asyncio.Event()
 
-    def _wake(self, ticket: Ticket[Place, Link] | None) -> None:
-        if ticket is not None:
-            self._waiting[ticket].set()
-
-    async def _open(self, place: Place, guard: Guard | None) -> ByteStream:
-        origin, is_worker = place
-        if self._connect is not None:
-            return await self._connect(origin)
+    async def _open(self, origin: Origin, guard: Guard | None, *, is_worker: bool) -> ByteStream:
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
@@ -157,13 +109,6 @@ class Links:
             stream.abort()
             raise
         return stream
-
-    async def _tls(self, *, is_worker: bool) -> ssl.SSLContext:
-        if is_worker:
-            return await self._worker_tls()
-        if self._engine_tls is None:
-            self._engine_tls = engine_context()
-        return self._engine_tls
 
 
 def now() -> float:
@@ -187,20 +132,6 @@ async def _dial(origin: Origin, guard: Guard | None) -> SocketStream:
     return await _connected(last, origin.port)
 
 
-def _connector(connect: Connect | ByteStream) -> Connect:
-    """`connect` itself, or one that gives the ready stream once."""
-    if callable(connect):
-        return connect
-    streams = [connect]
-
-    async def give(_origin: Origin) -> ByteStream:
-        if not streams:
-            raise ConnectionRefusedError("the one stream that was given has ended")
-        return streams.pop()
-
-    return give
-
-
-def _close(links: Iterable[Link]) -> None:
+def _close(links: Iterable[AsyncioLink]) -> None:
     for link in links:
         link.stream.abort()

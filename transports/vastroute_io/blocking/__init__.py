@@ -3,8 +3,9 @@
 A call occupies its thread until it ends. To end one from outside, use a ``timeout``.
 """
 
+from ..links import Link
 from .client import Client
-from .links import ByteStream, Clock, Connect, Link, RealClock, SocketStream
+from .links import ByteStream, Clock, Connect, RealClock, SocketStream
 from .session import Session
 from .stream import Stream
 

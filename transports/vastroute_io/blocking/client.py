@@ -24,11 +24,12 @@ from vastroute import (
     WorkerRequest,
 )
 
+from ..links import Place
 from ..options import CallOptions, ClientOptions, RouteOptions, SessionOptions, check_options
 from ..settings import Settings
 from ..tls import keep_root, kept_root, worker_context
 from .drive import Drive
-from .links import ByteStream, Clock, Connect, Link, Links, Place, RealClock
+from .links import BlockingLink, ByteStream, Clock, Connect, Links, RealClock
 from .session import Session
 from .stream import Stream
 
@@ -64,7 +65,7 @@ class Client:
         self._dials = connect is None
 
     @property
-    def pool(self) -> Pool[Place, Link]:
+    def pool(self) -> Pool[Place, BlockingLink]:
         """The connections that are kept; `vastroute.Pool.inspect` shows them."""
         return self._links.pool
 

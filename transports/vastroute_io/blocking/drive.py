@@ -7,8 +7,9 @@ from typing import Generic, TypeVar, final
 from vastroute import Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
+from ..links import MOST
 from ..settings import Settings, Watch
-from .links import MOST, Link, Links
+from .links import BlockingLink, Links
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class Drive(Generic[T]):
         self._links = links
         self._clock = links.clock
         self._machine = machine
-        self._link: Link | None = None
+        self._link: BlockingLink | None = None
         self._watch = Watch.of(settings, machine)
 
     def run(self) -> T:
@@ -78,7 +79,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=now)) is not Receive:
             self._put_back()
 
-    def _more(self, link: Link, data: bytes) -> float | None:
+    def _more(self, link: BlockingLink, data: bytes) -> float | None:
         events = link.http.receive(data)
         with self._links.judging:
             return self._machine.feed(events, now=self._clock(), reused=link.used)

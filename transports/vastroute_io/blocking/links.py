@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol, TypeAlias, final
 
-from vastroute import ConnectTunnel, Guard, Http1Connection, Open, Origin, Phase, Pool, Send, Ticket, Use, Wait
+from vastroute import ConnectTunnel, Guard, Http1Connection, Open, Origin, Pool, Send, Ticket, Use, Wait
 
 from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
+from ..links import MOST, Link, Place, place_of
 from ..settings import Settings
 from ..tls import engine_context
-
-MOST = 65536
-"""Bytes that are read at once."""
 
 
 class Clock(Protocol):
@@ -45,8 +43,7 @@ class ByteStream(Protocol):
 
 Connect = Callable[[Origin, float], ByteStream]
 """Opens a stream to an origin by a deadline, TLS included if its scheme is https."""
-Place: TypeAlias = tuple[Origin, bool]
-"""Where a connection leads, and whether its peer is trusted as a worker: the two kinds of trust are never mixed."""
+BlockingLink: TypeAlias = Link[ByteStream]
 
 
 @final
@@ -90,18 +87,6 @@ class SocketStream:
 
 
 @final
-class Link:
-    """One connection: a stream, and the HTTP/1.1 on it."""
-
-    __slots__ = ("http", "stream", "used")
-
-    def __init__(self, stream: ByteStream, http: Http1Connection) -> None:
-        self.stream = stream
-        self.http = http
-        self.used = False
-
-
-@final
 class Links:
     """All connections of one client, for any number of threads."""
 
@@ -113,7 +98,7 @@ class Links:
         engine_tls: ssl.SSLContext | None,
         worker_tls: Callable[[float], ssl.SSLContext],
     ) -> None:
-        self.pool: Pool[Place, Link] = Pool(settings.pool)
+        self.pool: Pool[Place, BlockingLink] = Pool(settings.pool)
         self.clock = clock
         self._settings = settings
         self._connect = None if connect is None else _connector(connect)
@@ -124,9 +109,9 @@ class Links:
         self._changed = threading.Condition()
         """Guards the pool; told whenever a ticket of the pool's was served."""
 
-    def acquire(self, send: Send) -> Link:
+    def acquire(self, send: Send) -> BlockingLink:
         """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
-        place = (send.request.origin, send.phase is Phase.WORKER)
+        place = place_of(send)
         with self._changed:
             decision = self.pool.acquire(place, now=self.clock(), fresh=send.fresh)
             if isinstance(decision, Wait):
@@ -144,7 +129,7 @@ class Links:
             self.pool.opened(place, link)
         return link
 
-    def release(self, link: Link) -> None:
+    def release(self, link: BlockingLink) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""
         link.used = True
         with self._changed:
@@ -159,7 +144,7 @@ class Links:
             idle = self.pool.close()
         _close(idle)
 
-    def _wait(self, ticket: Ticket[Place, Link], deadline: float) -> Use[Link] | Open:
+    def _wait(self, ticket: Ticket[Place, BlockingLink], deadline: float) -> Use[BlockingLink] | Open:
         try:
             if not self._changed.wait_for(lambda: ticket.served, deadline - self.clock()):
                 raise TimeoutError("no connection came free: max_connections are in use")
@@ -167,7 +152,7 @@ class Links:
         finally:
             self._wake(self.pool.give_up(ticket, now=self.clock()))
 
-    def _wake(self, ticket: Ticket[Place, Link] | None) -> None:
+    def _wake(self, ticket: Ticket[Place, BlockingLink] | None) -> None:
         if ticket is not None:
             self._changed.notify_all()
 
@@ -239,6 +224,6 @@ def _connector(connect: Connect | ByteStream) -> Connect:
     return give
 
 
-def _close(links: Iterable[Link]) -> None:
+def _close(links: Iterable[BlockingLink]) -> None:
     for link in links:
         link.stream.close()

@@ -6,7 +6,8 @@ used is closed by force and nothing is left behind.
 
 from ..asynchronous.session import AsyncSession as Session
 from ..asynchronous.stream import AsyncStream as Stream
+from ..links import Link
 from .client import Client
-from .links import Connect, Link
+from .links import Connect
 
 __all__ = ["Client", "Connect", "Link", "Session", "Stream"]

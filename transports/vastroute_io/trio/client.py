@@ -11,10 +11,11 @@ import trio
 from vastroute import Machine, Pool
 
 from ..asynchronous.client import AsyncClient
+from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
 from .drive import Drive
-from .links import Connect, Link, Links, Place
+from .links import Connect, Links, TrioLink
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Client(AsyncClient):
         super().__init__(settings, _Trio(settings, self._links), worker_ssl_context, dials=connect is None)
 
     @property
-    def pool(self) -> Pool[Place, Link]:
+    def pool(self) -> Pool[Place, TrioLink]:
         """The connections that are kept; `vastroute.Pool.inspect` shows them."""
         return self._links.pool
 

@@ -9,8 +9,9 @@ import trio
 from vastroute import FailureKind, Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
+from ..links import MOST
 from ..settings import Settings, Watch
-from .links import MOST, Link, Links
+from .links import Links, TrioLink
 
 T = TypeVar("T")
 _BROKEN = (*FAILURES, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -25,7 +26,7 @@ class Drive(Generic[T]):
     def __init__(self, links: Links, settings: Settings, machine: Machine[T]) -> None:
         self._links = links
         self._machine = machine
-        self._link: Link | None = None
+        self._link: TrioLink | None = None
         self._watch = Watch.of(settings, machine)
 
     async def run(self) -> T:
@@ -81,7 +82,7 @@ class Drive(Generic[T]):
         if type(machine.next_action(now=now)) is not Receive:
             await self._put_back()
 
-    def _more(self, link: Link, data: bytes | bytearray) -> float | None:
+    def _more(self, link: TrioLink, data: bytes | bytearray) -> float | None:
         return self._machine.feed(link.http.receive(bytes(data)), now=trio.current_time(), reused=link.used)
 
     async def _put_back(self) -> None:

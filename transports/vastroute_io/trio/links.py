@@ -1,54 +1,28 @@
-"""The connections of one client: kept, opened, waited for and closed, as the core's pool says."""
+"""Connections over trio."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import trio
 
-from vastroute import (
-    ConnectTunnel,
-    Guard,
-    Http1Connection,
-    Origin,
-    Phase,
-    Pool,
-    Send,
-    Ticket,
-    Use,
-    Wait,
-)
+from vastroute import ConnectTunnel, Guard, Origin
 
 from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
+from ..asynchronous.links import AsyncLinks, Event, given_once
+from ..links import MOST, Link
 from ..settings import Settings
-from ..tls import engine_context
 
 Connect = Callable[[Origin], Awaitable[trio.abc.Stream]]
 """Opens a stream to an origin, TLS included if its scheme is https."""
-Place: TypeAlias = tuple[Origin, bool]
-"""Where a connection leads, and whether its peer is trusted as a worker: the two kinds of trust are never mixed."""
-
-MOST = 65536
-"""Bytes that are read at once."""
+TrioLink: TypeAlias = Link[trio.abc.Stream]
 
 
 @final
-class Link:
-    """One connection: a stream, and the HTTP/1.1 on it."""
-
-    __slots__ = ("http", "stream", "used")
-
-    def __init__(self, stream: trio.abc.Stream, http: Http1Connection) -> None:
-        self.stream = stream
-        self.http = http
-        self.used = False
-
-
-@final
-class Links:
+class Links(AsyncLinks[trio.abc.Stream]):
     """All connections of one client."""
 
     def __init__(
@@ -58,59 +32,26 @@ class Links:
         engine_tls: ssl.SSLContext | None,
         worker_tls: Callable[[], Awaitable[ssl.SSLContext]],
     ) -> None:
-        self.pool: Pool[Place, Link] = Pool(settings.pool)
-        self._settings = settings
-        self._connect = None if connect is None else _connector(connect)
-        self._engine_tls = engine_tls
-        self._worker_tls = worker_tls
-        self._waiting: dict[Ticket[Place, Link], trio.Event] = {}
+        connector = given_once(connect) if isinstance(connect, trio.abc.Stream) else connect
+        super().__init__(settings, connector, engine_tls, worker_tls)
 
-    async def acquire(self, send: Send) -> Link:
-        """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
-        place = (send.request.origin, send.phase is Phase.WORKER)
-        decision = self.pool.acquire(place, now=trio.current_time(), fresh=send.fresh)
-        if type(decision) is Wait:
-            decision = await self._wait(decision.ticket)
-        if type(decision) is Use:
-            return decision.connection
-        try:
-            stream = await self._open(place, send.guard)
-        except BaseException:
-            self._wake(self.pool.failed(place))
-            raise
-        link = Link(stream, Http1Connection(self._settings.limits))
-        self.pool.opened(place, link)
-        return link
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return trio.current_time()
 
-    async def release(self, link: Link) -> None:
+    async def release(self, link: TrioLink) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""
-        now = trio.current_time()
-        link.used = True
-        self._wake(self.pool.release(link, now=now, reusable=link.http.reusable))
-        if closing := self.pool.to_close(now=now):
+        if closing := self.put_back(link):
             await _close(closing)
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use follow as they are released."""
         await _close(self.pool.close())
 
-    async def _wait(self, ticket: Ticket[Place, Link]) -> Any:
-        event = self._waiting[ticket] = trio.Event()
-        try:
-            await event.wait()
-            return self.pool.take(ticket)
-        finally:
-            del self._waiting[ticket]
-            self._wake(self.pool.give_up(ticket, now=trio.current_time()))
+    def _event(self) -> Event:
+        return trio.Event()
 
-    def _wake(self, ticket: Ticket[Place, Link] | None) -> None:
-        if ticket is not None:
-            self._waiting[ticket].set()
-
-    async def _open(self, place: Place, guard: Guard | None) -> trio.abc.Stream:
-        origin, is_worker = place
-        if self._connect is not None:
-            return await self._connect(origin)
+    async def _open(self, origin: Origin, guard: Guard | None, *, is_worker: bool) -> trio.abc.Stream:
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
@@ -135,13 +76,6 @@ class Links:
             raise
         return stream
 
-    async def _tls(self, *, is_worker: bool) -> ssl.SSLContext:
-        if is_worker:
-            return await self._worker_tls()
-        if self._engine_tls is None:
-            self._engine_tls = engine_context()
-        return self._engine_tls
-
 
 async def _dial(origin: Origin, guard: Guard) -> trio.SocketStream:
     """Connect to the first address of `origin` that is allowed and answers."""
@@ -153,21 +87,7 @@ async def _dial(origin: Origin, guard: Guard) -> trio.SocketStream:
     return await trio.open_tcp_stream(last, origin.port)
 
 
-def _connector(connect: Connect | trio.abc.Stream) -> Connect:
-    """`connect` itself, or one that gives the ready stream once."""
-    if not isinstance(connect, trio.abc.Stream):
-        return connect
-    streams = [connect]
-
-    async def give(_origin: Origin) -> trio.abc.Stream:
-        if not streams:
-            raise ConnectionRefusedError("the one stream that was given has ended")
-        return streams.pop()
-
-    return give
-
-
-async def _close(links: Iterable[Link]) -> None:
+async def _close(links: Iterable[TrioLink]) -> None:
     # Closing by force waits for nothing, and one that is cancelled half-way would leave the rest open.
     with trio.CancelScope(shield=True):
         for link in links:

@@ -1,0 +1,116 @@
+"""The connections of one client: kept, opened and waited for, as the core's pool says; once for every library."""
+
+from __future__ import annotations
+
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from vastroute import Guard, Http1Connection, Origin, Pool, Send, Ticket, Use, Wait
+
+from ..links import Link, Place, place_of
+from ..settings import Settings
+from ..tls import engine_context
+
+S = TypeVar("S")
+
+
+class Event(Protocol):
+    """What a task waits for; trio's and asyncio's own."""
+
+    async def wait(self) -> Any:
+        """Return once it is set."""
+
+    def set(self) -> None:
+        """Wake whoever waits."""
+
+
+class AsyncLinks(ABC, Generic[S]):
+    """All connections of one client, over streams of the kind `S`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connect: Callable[[Origin], Awaitable[S]] | None,
+        engine_tls: ssl.SSLContext | None,
+        worker_tls: Callable[[], Awaitable[ssl.SSLContext]],
+    ) -> None:
+        self.pool: Pool[Place, Link[S]] = Pool(settings.pool)
+        self._settings = settings
+        self._connect = connect
+        self._engine_tls = engine_tls
+        self._worker_tls = worker_tls
+        self._waiting: dict[Ticket[Place, Link[S]], Event] = {}
+
+    @abstractmethod
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    @abstractmethod
+    def _event(self) -> Event:
+        """A new event."""
+
+    @abstractmethod
+    async def _open(self, origin: Origin, guard: Guard | None, *, is_worker: bool) -> S:
+        """A new stream to `origin`, TLS included if its scheme is https."""
+
+    async def acquire(self, send: Send) -> Link[S]:
+        """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
+        place = place_of(send)
+        decision = self.pool.acquire(place, now=self.now(), fresh=send.fresh)
+        if type(decision) is Wait:
+            decision = await self._wait(decision.ticket)
+        if type(decision) is Use:
+            return decision.connection
+        origin, is_worker = place
+        try:
+            if self._connect is not None:
+                stream = await self._connect(origin)
+            else:
+                stream = await self._open(origin, send.guard, is_worker=is_worker)
+        except BaseException:
+            self._wake(self.pool.failed(place))
+            raise
+        link = Link(stream, Http1Connection(self._settings.limits))
+        self.pool.opened(place, link)
+        return link
+
+    def put_back(self, link: Link[S]) -> list[Link[S]]:
+        """The exchange is over, well or badly: `link` goes back to the pool. Close what this returns."""
+        now = self.now()
+        link.used = True
+        self._wake(self.pool.release(link, now=now, reusable=link.http.reusable))
+        return self.pool.to_close(now=now)
+
+    async def _wait(self, ticket: Ticket[Place, Link[S]]) -> Any:
+        event = self._waiting[ticket] = self._event()
+        try:
+            await event.wait()
+            return self.pool.take(ticket)
+        finally:
+            del self._waiting[ticket]
+            self._wake(self.pool.give_up(ticket, now=self.now()))
+
+    def _wake(self, ticket: Ticket[Place, Link[S]] | None) -> None:
+        if ticket is not None:
+            self._waiting[ticket].set()
+
+    async def _tls(self, *, is_worker: bool) -> ssl.SSLContext:
+        if is_worker:
+            return await self._worker_tls()
+        if self._engine_tls is None:
+            self._engine_tls = engine_context()
+        return self._engine_tls
+
+
+def given_once(stream: S) -> Callable[[Origin], Awaitable[S]]:
+    """A connector that gives the one ready `stream`, and refuses after that."""
+    streams = [stream]
+
+    async def give(_origin: Origin) -> S:
+        if not streams:
+            raise ConnectionRefusedError("the one stream that was given has ended")
+        return streams.pop()
+
+    return give

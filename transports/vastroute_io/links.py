@@ -1,0 +1,33 @@
+"""What every transport's connections have in common: what one is, and where it leads. No I/O."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeAlias, TypeVar, final
+
+from vastroute import Http1Connection, Origin, Phase, Send
+
+S = TypeVar("S")
+
+Place: TypeAlias = tuple[Origin, bool]
+"""Where a connection leads, and whether its peer is trusted as a worker: the two kinds of trust are never mixed."""
+
+MOST = 65536
+"""Bytes that are read at once."""
+
+
+@final
+class Link(Generic[S]):
+    """One connection: a stream, and the HTTP/1.1 on it."""
+
+    __slots__ = ("http", "stream", "used")
+
+    def __init__(self, stream: S, http: Http1Connection) -> None:
+        self.stream = stream
+        self.http = http
+        self.used = False
+        """Whether it has carried an exchange before."""
+
+
+def place_of(send: Send) -> Place:
+    """Where the connection for `send` has to lead."""
+    return send.request.origin, send.phase is Phase.WORKER
