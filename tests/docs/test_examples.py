@@ -61,7 +61,7 @@ EXAMPLES = {
     "docs/sessions.md": 3,
     "docs/signatures.md": 2,
     "docs/streams.md": 3,
-    "docs/testing.md": 7,
+    "docs/testing.md": 8,
     "docs/trio.md": 4,
 }
 """How many Python blocks each file has. A file without one is not named."""

@@ -24,6 +24,7 @@ from vastroute import (
     encode_public_key,
 )
 from vastroute_testing import (
+    BEGIN,
     OTHER_TEST_PUBLIC_KEY,
     TEST_KEY,
     BadSignature,
@@ -34,7 +35,7 @@ from vastroute_testing import (
 )
 from vastroute_testing.memory import Client as MessageClient
 
-from .worlds import BEGIN, World, assert_tidy, engine_of, rows
+from .worlds import World, assert_tidy, engine_of, rows
 
 
 def over_messages(engine: SimulatedEngine, verb: Callable[[MessageClient], Any]) -> Any:

@@ -21,6 +21,7 @@ from vastroute import (
     RetryPolicy,
 )
 from vastroute_testing import (
+    BEGIN,
     Chunk,
     CloseBeforeHead,
     Cut,
@@ -33,7 +34,7 @@ from vastroute_testing import (
     SimulatedEngine,
 )
 
-from .worlds import BEGIN, Streaming, World, assert_tidy, engine_of, idle
+from .worlds import Streaming, World, assert_tidy, engine_of, idle
 
 Edit = Callable[[Schedule], Schedule]
 

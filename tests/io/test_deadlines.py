@@ -26,6 +26,7 @@ from vastroute import (
     WorkPolicy,
 )
 from vastroute_testing import (
+    BEGIN,
     CloseBeforeHead,
     Delay,
     Hang,
@@ -36,7 +37,7 @@ from vastroute_testing import (
 )
 from vastroute_testing.fault_table import EVERY
 
-from .worlds import BEGIN, AnyClient, Streaming, World, assert_tidy, engine_of
+from .worlds import AnyClient, Streaming, World, assert_tidy, engine_of
 
 ONE_WORKER = RetryPolicy(max_reroutes=0)
 

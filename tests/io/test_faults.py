@@ -12,6 +12,7 @@ import pytest
 
 from vastroute import Answer, CallFailed, Limits, Record, RetryPolicy, WorkPolicy
 from vastroute_testing import (
+    BEGIN,
     CutSizes,
     Fault,
     Refuse,
@@ -25,7 +26,7 @@ from vastroute_testing.faults import __name__ as _faults
 from vastroute_testing.memory import Client as MessageClient
 
 from .faulty import BY_BYTES, FAULTS
-from .worlds import BEGIN, AnyClient, World, facts, rows
+from .worlds import AnyClient, World, facts, rows
 
 POLICY = RetryPolicy(max_retries=3, max_reroutes=2, total=200)
 WORK = WorkPolicy(first_byte=30, silence=20, working=60, max_body=700)

@@ -22,6 +22,7 @@ from vastroute import (
     UnexpectedAnswer,
 )
 from vastroute_testing import (
+    BEGIN,
     TEST_KEY,
     Hang,
     Html,
@@ -32,7 +33,7 @@ from vastroute_testing import (
     json_answer,
 )
 
-from .worlds import BEGIN, AnyClient, World
+from .worlds import AnyClient, World
 
 ACCOUNT = "test-account-key"
 

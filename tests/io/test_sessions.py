@@ -24,6 +24,7 @@ from vastroute import (
     UnexpectedAnswer,
 )
 from vastroute_testing import (
+    BEGIN,
     CloseBeforeHead,
     Fault,
     Hang,
@@ -35,7 +36,7 @@ from vastroute_testing import (
     WorkerPlan,
 )
 
-from .worlds import BEGIN, World, assert_tidy, engine_of
+from .worlds import World, assert_tidy, engine_of
 
 
 def routes(engine: SimulatedEngine, number: int = 0) -> list[str]:

@@ -25,6 +25,7 @@ from vastroute import (
     WorkPolicy,
 )
 from vastroute_testing import (
+    BEGIN,
     CloseBeforeHead,
     CutSizes,
     CutStreamAt,
@@ -37,7 +38,7 @@ from vastroute_testing import (
     stream_answer,
 )
 
-from .worlds import BEGIN, AnyStream, Streaming, World, assert_tidy, engine_of, idle
+from .worlds import AnyStream, Streaming, World, assert_tidy, engine_of, idle
 
 EVENTS = [*(f'{{"n": {n}, "text": "tökën {n}"}}' for n in range(3)), "[DONE]"]
 

@@ -7,9 +7,7 @@ coroutines that never wait, so that one step takes the test to its end.
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
-import selectors
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,6 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, Unpack, final
 
 import trio
-from trio.testing import MockClock
 
 import vastroute_io.asyncio
 import vastroute_io.blocking
@@ -44,6 +41,8 @@ from vastroute_io.options import CallOptions, RouteOptions, SessionOptions, Work
 from vastroute_testing import (
     TEST_KEY,
     TEST_PUBLIC_KEY,
+    AsyncioConnector,
+    AsyncioMemoryStream,
     BlockingConnector,
     BlockingMemoryStream,
     Connector,
@@ -53,20 +52,18 @@ from vastroute_testing import (
     ManualClock,
     MemoryStream,
     NamedServers,
-    ServerConnection,
     Servers,
     SimulatedEndpoint,
     SimulatedEngine,
+    VirtualLoop,
+    asyncio_connector,
     blocking_connector,
     connector,
-    find_server,
     open_loopback,
+    virtual_clock,
 )
-from vastroute_testing.streams import Inbox
 
 T = TypeVar("T")
-BEGIN = 730_001.25
-"""Monotonic seconds at which every virtual world begins, so that their records can be compared."""
 ALLOWED = Guard(allow_private_address=True)
 """For simulated workers, which have addresses that are reserved for documentation."""
 LOOPBACK = Guard(allow_private_address=True, allow_plain_http=True)
@@ -399,11 +396,7 @@ class TrioWorld(World):
         await trio.sleep_until(at)
 
     def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        clock = None
-        if self.virtual:
-            clock = MockClock(autojump_threshold=0)
-            clock.jump(BEGIN)
-        trio.run(test, clock=clock)
+        trio.run(test, clock=virtual_clock() if self.virtual else None)
 
     def connector(self, servers: Servers, *, cut: CutSizes = None) -> Connector:
         made = connector(servers, cut=cut)
@@ -471,7 +464,7 @@ class BlockingWorld(World):
 
     def __init__(self, *, virtual: bool) -> None:
         super().__init__(virtual=virtual)
-        self.clock = ManualClock(BEGIN)
+        self.clock = ManualClock()
         self.deadline = inf
         """That of the exchange which is under way over a stream of `connect`."""
         self._real = vastroute_io.blocking.RealClock()
@@ -540,83 +533,18 @@ class BlockingWorld(World):
 
 
 @final
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose time passes at once where there is nothing else to do."""
-
-    def __init__(self) -> None:
-        super().__init__(_VirtualSelector(self))
-        self.now = BEGIN
-
-    def time(self) -> float:
-        return self.now
-
-
-@final
-class _VirtualSelector(selectors.DefaultSelector):
-    def __init__(self, loop: _VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "nothing is ever going to happen"
-        self._loop.now += timeout
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        return ready
-
-
-@final
 class _AsyncioMemory:
-    """A memory stream for asyncio: what `vastroute_testing.MemoryStream` is for trio."""
-
-    def __init__(self, connection: ServerConnection, *, cut: CutSizes) -> None:
-        self._inbox = Inbox(connection, cut=cut)
-        self.closed = False
-
-    async def send_all(self, data: bytes) -> None:
-        await asyncio.sleep(0)
-        self._check_open()
-        self._inbox.tell(data, now=_loop_time())
-
-    async def receive_some(self, most: int) -> bytes:
-        await asyncio.sleep(0)
-        while (due := self._inbox.due) > _loop_time():
-            await _asyncio_sleep_until(due)
-        self._check_open()
-        return self._inbox.take(most, now=_loop_time())
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise OSError(errno.EBADF, "the stream is closed")
+    def __init__(self, stream: AsyncioMemoryStream) -> None:
+        self._stream = stream
 
     async def send(self, data: bytes) -> None:
-        await self.send_all(data)
+        await self._stream.send_all(data)
 
     async def receive(self, most: int) -> bytes:
-        return await self.receive_some(most)
+        return await self._stream.receive_some(most)
 
     async def close(self) -> None:
-        self.abort()
-
-
-@final
-class _AsyncioConnector:
-    def __init__(self, servers: Servers, cut: CutSizes) -> None:
-        self._servers = servers
-        self._cut = cut
-        self.streams: list[_AsyncioMemory] = []
-
-    @property
-    def open(self) -> int:
-        return sum(not stream.closed for stream in self.streams)
-
-    async def __call__(self, origin: Origin) -> _AsyncioMemory:
-        await asyncio.sleep(0)
-        serve = find_server(self._servers, origin, now=_loop_time())
-        self.streams.append(_AsyncioMemory(ServerConnection(serve, scheme=origin.scheme), cut=self._cut))
-        return self.streams[-1]
+        self._stream.abort()
 
 
 @final
@@ -666,11 +594,11 @@ class AsyncioWorld(World):
         await _asyncio_sleep_until(at)
 
     def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop if self.virtual else None) as runner:
+        with asyncio.Runner(loop_factory=VirtualLoop if self.virtual else None) as runner:
             runner.run(test())
 
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> _AsyncioConnector:
-        made = _AsyncioConnector(servers, cut)
+    def connector(self, servers: Servers, *, cut: CutSizes = None) -> AsyncioConnector:
+        made = asyncio_connector(servers, cut=cut)
         self.connectors.append(made)
         return made
 
@@ -681,9 +609,9 @@ class AsyncioWorld(World):
         return connect
 
     async def stream(self, servers: Servers, origin: Origin) -> Streaming:
-        return await self.ready(servers, origin)
+        return _AsyncioMemory(await self.ready(servers, origin))
 
-    async def ready(self, servers: Servers, origin: Origin) -> _AsyncioMemory:
+    async def ready(self, servers: Servers, origin: Origin) -> AsyncioMemoryStream:
         return await self.connector(servers)(origin)
 
     @asynccontextmanager

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 import vastroute_io.blocking
 import vastroute_io.trio
@@ -45,6 +44,7 @@ from vastroute_testing import (
     answer,
     open_loopback,
     stream_answer,
+    virtual_clock,
 )
 
 T = TypeVar("T")
@@ -363,7 +363,7 @@ class TestMistakes:
                 raise AssertionError
 
         with pytest.raises(LocalProtocolError, match="virtual time"):
-            trio.run(main, clock=MockClock(autojump_threshold=0))
+            trio.run(main, clock=virtual_clock())
 
     def test_what_the_block_raises_comes_out_as_it_is(self) -> None:
         async def main() -> None:

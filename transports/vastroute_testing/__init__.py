@@ -1,8 +1,8 @@
 """Test doubles for code that calls Vast.ai's serverless engine: no network, no account, and no waiting.
 
 Everything is loaded on first use: importing this imports neither trio nor ssl. `vastroute_testing.memory.Client` is the
-client without bytes; the transports' own clients run against `connector` and `blocking_connector`, or over real
-sockets against `open_loopback` and `LoopbackThread`.
+client without bytes; the transports' own clients run in virtual time against `connector`, `asyncio_connector` and
+`blocking_connector`, or over real sockets against `open_loopback` and `LoopbackThread`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clock import ManualClock
+    from .asyncio_streams import AsyncioConnector, AsyncioMemoryStream, asyncio_connector
+    from .clock import BEGIN, ManualClock, virtual_clock
     from .drive import Drive, Received, Transcript, run
     from .engine import SimulatedEngine
     from .fault_table import EVERY, Faults, FaultTable
@@ -69,10 +70,12 @@ if TYPE_CHECKING:
     from .streams import BlockingConnector, BlockingMemoryStream, CutSizes, blocking_connector
     from .tls import TestAuthority
     from .trio_streams import Connector, MemoryStream, connector
+    from .virtual_loop import VirtualLoop
     from .workers import SimulatedWorker
 
 _WHERE = {
-    "clock": ("ManualClock",),
+    "asyncio_streams": ("AsyncioConnector", "AsyncioMemoryStream", "asyncio_connector"),
+    "clock": ("BEGIN", "ManualClock", "virtual_clock"),
     "drive": ("Drive", "Received", "Transcript", "run"),
     "engine": ("SimulatedEngine",),
     "fault_table": ("EVERY", "FaultTable", "Faults"),
@@ -130,11 +133,13 @@ _WHERE = {
     "streams": ("BlockingConnector", "BlockingMemoryStream", "CutSizes", "blocking_connector"),
     "tls": ("TestAuthority",),
     "trio_streams": ("Connector", "MemoryStream", "connector"),
+    "virtual_loop": ("VirtualLoop",),
     "workers": ("SimulatedWorker",),
 }
 _ON_FIRST_USE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "BEGIN",
     "EVERY",
     "MODELS",
     "OTHER_TEST_PRIVATE_KEY",
@@ -142,6 +147,8 @@ __all__ = [
     "TEST_KEY",
     "TEST_PRIVATE_KEY",
     "TEST_PUBLIC_KEY",
+    "AsyncioConnector",
+    "AsyncioMemoryStream",
     "BadJson",
     "BadSignature",
     "BlockingConnector",
@@ -197,12 +204,14 @@ __all__ = [
     "Step",
     "TestAuthority",
     "Transcript",
+    "VirtualLoop",
     "Work",
     "WorkerPlan",
     "WorkerSession",
     "WorkerState",
     "Write",
     "answer",
+    "asyncio_connector",
     "blocking_connector",
     "body_of",
     "check_schedule",
@@ -214,6 +223,7 @@ __all__ = [
     "run",
     "sign",
     "stream_answer",
+    "virtual_clock",
     "whole",
 ]
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, Final, final
 
 from vastroute import InvalidValue
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+BEGIN: Final = 730_001.25
+"""Monotonic seconds at which virtual time begins: a large odd number, so that code which mixes it up with another
+clock, or with zero, is seen."""
 
 
 @final
@@ -16,7 +23,7 @@ class ManualClock:
 
     __slots__ = ("_now",)
 
-    def __init__(self, now: float = 730_001.25) -> None:
+    def __init__(self, now: float = BEGIN) -> None:
         self._now = now
 
     def __call__(self) -> float:
@@ -35,3 +42,15 @@ class ManualClock:
 
     def __repr__(self) -> str:
         return f"<ManualClock at {self._now}>"
+
+
+def virtual_clock() -> MockClock:
+    """Trio's clock for ``trio.run(main, clock=virtual_clock())``: time passes at once where nobody has anything to do.
+
+    For asyncio there is `vastroute_testing.VirtualLoop`.
+    """
+    from trio.testing import MockClock  # nobody else needs trio
+
+    clock = MockClock(autojump_threshold=0)
+    clock.jump(BEGIN)
+    return clock

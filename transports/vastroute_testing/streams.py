@@ -1,6 +1,6 @@
 """What a client's stream gets from a simulated server, in the order of time; and a blocking stream made of it.
 
-For trio there is `vastroute_testing.trio_streams`.
+For trio there is `vastroute_testing.trio_streams`, for asyncio `vastroute_testing.asyncio_streams`.
 """
 
 from __future__ import annotations

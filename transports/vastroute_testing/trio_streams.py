@@ -1,6 +1,6 @@
 """Trio streams whose other end is a simulated server, in the time of trio's own clock.
 
-With ``trio.testing.MockClock(autojump_threshold=0)`` a cold start of ten minutes takes milliseconds.
+With `vastroute_testing.virtual_clock` a cold start of ten minutes takes milliseconds.
 """
 
 from __future__ import annotations
