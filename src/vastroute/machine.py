@@ -405,7 +405,7 @@ class AskMachine(Generic[T]):
         error = LimitReached(
             message if cause is None else f"{message}; the last failure: {cause.message}",
             phase=self._phase,
-            outcome=self._outcome,
+            outcome=self._outcome if cause is None else cause.outcome,  # a lost worker may have done the work
             advice=Advice.RAISE_LIMIT,
             status=cause.status if cause is not None else None,
             excerpt=cause.excerpt if cause is not None else "",

@@ -632,6 +632,14 @@ class TestOutcomes:
         assert call.counts.work_attempts == most + 1
         assert call.counts.possible_double_runs == call.counts.workers_lost == most
 
+    @pytest.mark.parametrize(("sent_at_all", "outcome"), [(False, Outcome.NOT_SENT), (True, Outcome.PERHAPS_STARTED)])
+    def test_the_limit_says_how_far_the_last_worker_came(self, sent_at_all: bool, outcome: Outcome) -> None:
+        call = made(max_reroutes=0, safe_to_repeat=True)
+        granted(call)
+        call.failed(FailureKind.RESET, sent=sent_at_all, now=NOW)
+        error = gave_up(call, LimitReached)
+        assert (error.limit, error.outcome, error.kind) == ("max_reroutes", outcome, FailureKind.RESET)
+
     def test_broken_json_is_paid_for_and_never_run_again(self) -> None:
         call = made(safe_to_repeat=True)
         answer(call, b'{"half": ', status=200)
