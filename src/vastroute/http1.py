@@ -337,7 +337,7 @@ class _Plain(_Reader):
 class _H11(_Reader):
     """Reads every answer there is, with h11."""
 
-    __slots__ = ("_chunked", "_in_head", "_informational", "_limits", "_wire")
+    __slots__ = ("_chunked", "_framed_twice", "_in_head", "_informational", "_limits", "_wire")
 
     def __init__(self, request: HttpRequest, limits: Limits, left: int | None) -> None:
         super().__init__(left)
@@ -350,7 +350,7 @@ class _H11(_Reader):
             self._wire.send(h11.Data(data=request.body))
         self._wire.send(_END_OF_REQUEST)
         self._in_head = True
-        self._chunked = False
+        self._chunked = self._framed_twice = False
         self._informational = 0
 
     def take(self, data: bytes, events: list[Event]) -> None:
@@ -388,7 +388,7 @@ class _H11(_Reader):
                     self._take_head(event, events)  # type: ignore[arg-type]
                 elif kind is h11.EndOfMessage:
                     keeps = wire.our_state is h11.DONE and wire.their_state is h11.DONE
-                    self._end(events, clean=keeps and not wire.trailing_data[0])
+                    self._end(events, clean=keeps and not self._framed_twice and not wire.trailing_data[0])
                 elif kind is h11.InformationalResponse:
                     self._informational += 1
                     if self._informational > self._limits.max_informational:
@@ -412,6 +412,8 @@ class _H11(_Reader):
             return
         head = ResponseHead(status=event.status_code, headers=Headers(event.headers))
         self._chunked = head.headers.get("transfer-encoding") is not None
+        # Chunks win, but it may be an attempt to split answers (RFC 9112, section 6.3): the next one is not trusted.
+        self._framed_twice = self._chunked and head.headers.get("content-length") is not None
         events.append(head)
 
 

@@ -316,9 +316,11 @@ class TestUsingItAgain:
         [
             b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
             b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            # Whoever reads the length finds other bytes behind the answer: RFC 9112, section 6.3, calls it an attack.
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         ],
     )
-    def test_not_if_the_peer_will_close(self, raw: bytes) -> None:
+    def test_not_if_the_peer_will_close_or_frames_twice(self, raw: bytes) -> None:
         connection = asked()
         assert connection.receive(raw)[-1] == End()
         assert not connection.reusable
