@@ -122,37 +122,20 @@ class Float64(float):
 
 class TestEncode:
     @pytest.mark.parametrize(
-        ("fields", "options", "body"),
+        ("fields", "body"),
         [
-            ({}, {}, b'{"endpoint": "demo", "cost": 100.0}'),
-            ({"cost": 100}, {}, b'{"endpoint": "demo", "cost": 100}'),
-            ({"cost": 0}, {}, b'{"endpoint": "demo", "cost": 0}'),
-            ({"cost": 1e22}, {}, b'{"endpoint": "demo", "cost": 1e+22}'),
-            ({"cost": 2**80}, {}, b'{"endpoint": "demo", "cost": 1208925819614629174706176}'),
-            ({"cost": Odd.FIVE}, {}, b'{"endpoint": "demo", "cost": 5}'),
-            ({"cost": Float64(5)}, {}, b'{"endpoint": "demo", "cost": 5.0}'),
-            ({"request_idx": 7}, {}, b'{"endpoint": "demo", "cost": 100.0, "request_idx": 7}'),
-            ({}, {"request_idx": 7}, b'{"endpoint": "demo", "cost": 100.0, "request_idx": 7}'),
-            ({"request_idx": 7}, {"request_idx": 8}, b'{"endpoint": "demo", "cost": 100.0, "request_idx": 8}'),
-            ({"replay_timeout": 60.0}, {}, b'{"endpoint": "demo", "cost": 100.0, "replay_timeout": 60.0}'),
-            ({"replay_timeout": Odd.FIVE}, {}, b'{"endpoint": "demo", "cost": 100.0, "replay_timeout": 5}'),
-            (
-                {"extra": {"guid": 3, "deep": {"a": [None, 1.50]}}},
-                {},
-                b'{"endpoint": "demo", "cost": 100.0, "guid": 3, "deep": {"a": [null, 1.5]}}',
-            ),
-            (
-                {},
-                {"key_in_body": True},
-                b'{"endpoint": "demo", "api_key": "0f9e8d7c6b5a4321-the-key", "cost": 100.0}',
-            ),
-            ({"endpoint": '"é\n\ud800'}, {}, b'{"endpoint": "\\"\\u00e9\\n\\ud800", "cost": 100.0}'),
-            ({"extra": {"\ud800": "\ud800"}}, {}, b'{"endpoint": "demo", "cost": 100.0, "\\ud800": "\\ud800"}'),
+            ({"cost": 1e22}, b'{"endpoint": "demo", "cost": 1e+22}'),
+            ({"cost": 2**80}, b'{"endpoint": "demo", "cost": 1208925819614629174706176}'),
+            ({"cost": Odd.FIVE}, b'{"endpoint": "demo", "cost": 5}'),
+            ({"cost": Float64(5)}, b'{"endpoint": "demo", "cost": 5.0}'),
+            ({"replay_timeout": Odd.FIVE}, b'{"endpoint": "demo", "cost": 100.0, "replay_timeout": 5}'),
+            ({"endpoint": '"é\n\ud800'}, b'{"endpoint": "\\"\\u00e9\\n\\ud800", "cost": 100.0}'),
+            ({"extra": {"\ud800": "\ud800"}}, b'{"endpoint": "demo", "cost": 100.0, "\\ud800": "\\ud800"}'),
         ],
     )
-    def test_the_exact_bytes(self, fields: dict[str, Any], options: dict[str, Any], body: bytes) -> None:
+    def test_the_exact_bytes_where_python_has_ways_of_its_own(self, fields: dict[str, Any], body: bytes) -> None:
         request = RouteRequest(**{"endpoint": "demo", **fields})
-        made = [encode_route(request, key=key, **options) for key in (KEY, SECRET, KEY)]
+        made = [encode_route(request, key=key) for key in (KEY, SECRET, KEY)]
         assert [each.body for each in made] == [body] * 3
         assert made[0] == made[1] == made[2]
 

@@ -62,7 +62,7 @@ DEADLINE = NOW + TOTAL
 UTC = 1_795_447_495.0
 KEY = "canary-key-5f1c"
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signing.json").read_text())
-SIGNED: dict[str, Any] = VECTORS["vectors"][0]["grant"] | {"signature": VECTORS["vectors"][0]["signature"]}
+SIGNED: dict[str, Any] = json.loads(VECTORS["rows"][0]["grant_json"])
 SIGNATURE: str = SIGNED["signature"]
 INDEX: int = SIGNED["request_idx"]
 REQUEST = RouteRequest(endpoint=SIGNED["endpoint"], cost=SIGNED["cost"])
