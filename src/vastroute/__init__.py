@@ -115,6 +115,16 @@ if TYPE_CHECKING:
         stream_decoder,
     )
     from .work import Answer, WorkerRequest, auth_data, decode_body, encode_worker
+else:
+    # A type checker that saw this would take a misspelt name for one that exists.
+    def __getattr__(name: str) -> Any:
+        module = _ON_FIRST_USE.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
+
 
 _ON_FIRST_USE = {
     "Answer": "work",
@@ -319,15 +329,6 @@ __all__ = [
     "stream_decoder",
     "verify",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    module = _ON_FIRST_USE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

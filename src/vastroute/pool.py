@@ -142,10 +142,10 @@ class _Table(Generic[K, C]):
     __slots__ = ("busy", "idle", "opening", "origin", "waiting")
 
     def __init__(self, origin: K) -> None:
-        self.origin = origin
-        self.busy = 0
+        self.origin: K = origin
+        self.busy: int = 0
         """Slots in use, being opened or served. While anybody waits, that is all of them, and none is idle."""
-        self.opening = 0
+        self.opening: int = 0
         """Those of them that wait for `Pool.opened` or `Pool.failed`."""
         self.idle: deque[_Kept[K, C]] = deque()
         self.waiting: OrderedDict[Ticket[K, C], None] = OrderedDict()

@@ -6,7 +6,7 @@ A pair of state and input that has no entry is a mistake of whoever gave the inp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from .errors import LocalProtocolError
 class _Row(Enum):
     """What a table is looked up by. Its members are singletons, and an Enum's own hash is a Python function."""
 
-    __hash__ = object.__hash__
+    __hash__: Callable[..., int] = object.__hash__
 
 
 class AskState(_Row):

@@ -573,4 +573,4 @@ class TestThePackage:
             assert getattr(vastroute_testing, name) is not None
         assert dir(vastroute_testing) == sorted(vastroute_testing.__all__)
         with pytest.raises(AttributeError, match="nothing"):
-            _ = vastroute_testing.nothing
+            _ = vastroute_testing.nothing  # type: ignore[attr-defined]

@@ -22,9 +22,9 @@ class Link(Generic[S]):
     __slots__ = ("http", "stream", "used")
 
     def __init__(self, stream: S, http: Http1Connection) -> None:
-        self.stream = stream
-        self.http = http
-        self.used = False
+        self.stream: S = stream
+        self.http: Http1Connection = http
+        self.used: bool = False
         """Whether it has carried an exchange before."""
 
 

@@ -72,6 +72,16 @@ if TYPE_CHECKING:
     from .trio_streams import Connector, MemoryStream, connector
     from .virtual_loop import VirtualLoop
     from .workers import SimulatedWorker
+else:
+    # A type checker that saw this would take a misspelt name for one that exists.
+    def __getattr__(name: str) -> Any:
+        module = _ON_FIRST_USE.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
+
 
 _WHERE = {
     "asyncio_streams": ("AsyncioConnector", "AsyncioMemoryStream", "asyncio_connector"),
@@ -226,15 +236,6 @@ __all__ = [
     "virtual_clock",
     "whole",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    module = _ON_FIRST_USE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

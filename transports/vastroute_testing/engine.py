@@ -67,11 +67,11 @@ class SimulatedEngine:
             raise InvalidValue("each endpoint must have a name of its own")
         self.requests: deque[HttpRequest] = deque(maxlen=keep)
         """What came, the latest last; the last `keep` of them."""
-        self.asks = 0
+        self.asks: int = 0
         """How many asks for a worker came, those included that a fault kept from being served."""
-        self.grants = 0
+        self.grants: int = 0
         """How many workers were granted."""
-        self.public_key = public_half(private_key)
+        self.public_key: str = public_half(private_key)
         """The key that verifies its grants, as ``/pubkey/`` answers it."""
         self._account_key = account_key
         self._private_key = private_key

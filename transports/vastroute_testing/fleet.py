@@ -121,9 +121,10 @@ class Fleet:
         self.endpoint = endpoint
         self.number = number
         """The endpoint's id."""
-        self.load = 0.0
+        self.load: float = 0.0
         """The cost of all lifetimes that began, each counted once."""
         self.first_asked_at: float | None = None
+        self.slots: tuple[Slot, ...]
         plans = endpoint.plans()
         if endpoint.worker_urls:
             pairs = zip(plans, endpoint.worker_urls, strict=True)

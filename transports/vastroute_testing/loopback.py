@@ -62,13 +62,13 @@ class Loopback:
     def __init__(self, origins: Mapping[str, Origin], scope: trio.CancelScope, *, main: str | None = None) -> None:
         self.origins: Mapping[str, Origin] = MappingProxyType(dict(origins))
         """Each server's origin, by its name. An engine's is "engine", its workers' are "worker 1" and so on."""
-        self.opened = 0
+        self.opened: int = 0
         """How many connections were accepted so far."""
-        self.open = 0
+        self.open: int = 0
         """How many of them are open now."""
         self.failure: Exception | None = None
         """The first mistake of a server's, which ends it all."""
-        self.quiet = threading.Event()
+        self.quiet: threading.Event = threading.Event()
         """Set while no connection is open: for other threads."""
         self.quiet.set()
         self._main = main

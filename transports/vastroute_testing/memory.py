@@ -35,7 +35,7 @@ class Client:
         options.setdefault("guard", Guard(allow_private_address=True))
         self._settings = Settings(**options)
         self._servers = server
-        self.clock = ManualClock() if clock is None else clock
+        self.clock: ManualClock = ManualClock() if clock is None else clock
         """The client's time."""
         self.transcripts: list[Transcript[Any]] = []
         """One for each machine that was driven, in order; also for those that gave up."""

@@ -57,9 +57,9 @@ class SimulatedWorker:
         """Its address, as grants name it. Whoever puts it on a socket sets this to where it listens."""
         self.requests: deque[HttpRequest] = deque(maxlen=keep)
         """What reached it, the latest last: a key has no business here."""
-        self.served = 0
+        self.served: int = 0
         """How many requests reached it."""
-        self.life = WorkerLife(plan)
+        self.life: WorkerLife = WorkerLife(plan)
         """Its way through its plan."""
         self._plan = plan
         self._key = PublicKey.load(key)

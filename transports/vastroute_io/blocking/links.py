@@ -104,7 +104,7 @@ class Links:
         self._connect = None if connect is None else _connector(connect)
         self._engine_tls = engine_tls
         self._worker_tls = worker_tls
-        self.judging = threading.Lock()
+        self.judging: threading.Lock = threading.Lock()
         """Held while an answer is judged: calls share a verifier and a tracker, which are for one thread at a time."""
         self._changed = threading.Condition()
         """Guards the pool; told whenever a ticket of the pool's was served."""
