@@ -379,6 +379,16 @@ async def trio_tester(server: vastroute_testing.Server) -> None:
         assert_type(loopback, vastroute_testing.Loopback)
 
 
+def asyncio_tester(servers: vastroute_testing.Servers) -> None:
+    async def main() -> vastroute.RouteResult:
+        connect = vastroute_testing.asyncio_connector(servers)
+        async with vastroute_io.asyncio.Client(connect=connect, key=vastroute_testing.TEST_KEY) as client:
+            return await client.route("my-endpoint")
+
+    with asyncio.Runner(loop_factory=vastroute_testing.VirtualLoop) as runner:
+        assert_type(runner.run(main()), vastroute.RouteResult)
+
+
 class OwnServer:
     """A server of one's own is whatever answers a request with a schedule."""
 
