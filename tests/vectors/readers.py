@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vastroute import (
+    FORMS,
     Call,
     Done,
     FailureKind,
@@ -53,7 +54,6 @@ from vastroute import (
     signed_text,
     verify,
 )
-from vastroute.signature import FORMS
 from vastroute.urls import join_target, split_url
 
 from . import plain
