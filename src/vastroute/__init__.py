@@ -115,6 +115,7 @@ if TYPE_CHECKING:
         stream_decoder,
     )
     from .work import Answer, WorkerRequest, auth_data, decode_body, encode_worker
+    from .worker_guard import Admitted, Envelope, Rejected, RejectReason, WorkerGuard
 else:
     # A type checker that saw this would take a misspelt name for one that exists.
     def __getattr__(name: str) -> Any:
@@ -127,6 +128,7 @@ else:
 
 
 _ON_FIRST_USE = {
+    "Admitted": "worker_guard",
     "Answer": "work",
     "Broken": "http1",
     "CONSOLE": "lookups",
@@ -136,6 +138,7 @@ _ON_FIRST_USE = {
     "DEFAULT_LIFETIME": "sessions",
     "End": "http1",
     "EndpointInfo": "lookups",
+    "Envelope": "worker_guard",
     "Event": "http1",
     "EventStream": "streams",
     "Guard": "guard",
@@ -151,6 +154,8 @@ _ON_FIRST_USE = {
     "Pool": "pool",
     "PoolLimits": "pool",
     "RawChunks": "streams",
+    "RejectReason": "worker_guard",
+    "Rejected": "worker_guard",
     "ServerSentEvent": "streams",
     "SessionEnded": "sessions",
     "SessionHandle": "sessions",
@@ -164,6 +169,7 @@ _ON_FIRST_USE = {
     "Use": "pool",
     "WORKER_ROOT_PINS": "lookups",
     "Wait": "pool",
+    "WorkerGuard": "worker_guard",
     "WorkerInfo": "lookups",
     "WorkerRequest": "work",
     "auth_data": "work",
@@ -202,6 +208,7 @@ __all__ = [
     "SESSION_TABLE",
     "WORKER_ROOT_PINS",
     "Action",
+    "Admitted",
     "Advice",
     "Answer",
     "AskInput",
@@ -222,6 +229,7 @@ __all__ = [
     "EndpointInfo",
     "Entry",
     "EntryKind",
+    "Envelope",
     "Event",
     "EventStream",
     "FailureKind",
@@ -259,6 +267,8 @@ __all__ = [
     "Receive",
     "Record",
     "Refused",
+    "RejectReason",
+    "Rejected",
     "ReqnumGate",
     "ReqnumOrder",
     "ReqnumTracker",
@@ -297,6 +307,7 @@ __all__ = [
     "WaitUntil",
     "Why",
     "WorkPolicy",
+    "WorkerGuard",
     "WorkerInfo",
     "WorkerRequest",
     "WorstCase",

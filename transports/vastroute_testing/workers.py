@@ -9,12 +9,24 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections import deque
+from collections.abc import Mapping
 from random import Random
 from typing import Any, final
 
 import attrs
 
-from vastroute import FORMS, FailureKind, Headers, HttpRequest, Origin, PublicKey, SigningForm, verify
+from vastroute import (
+    FORMS,
+    Envelope,
+    FailureKind,
+    Headers,
+    HttpRequest,
+    Origin,
+    PublicKey,
+    Rejected,
+    SigningForm,
+    WorkerGuard,
+)
 
 from .fault_table import FaultTable
 from .keys import TEST_PUBLIC_KEY
@@ -27,7 +39,6 @@ EPOCH = 1_700_000_000.0
 """The wall clock of the simulation, in seconds since 1970, at the instant 0 of its monotonic clock."""
 MOST_COST = 1e18
 """The largest cost that is counted: sums of these stay finite."""
-_AUTH_FIELDS = ("cost", "endpoint", "reqnum", "request_idx", "signature", "url")
 _JSON = {"content-type": "application/json; charset=utf-8"}
 _TEXT = {"content-type": "text/plain; charset=utf-8"}
 _CLOSE = {"connection": "close"}
@@ -63,7 +74,9 @@ class SimulatedWorker:
         """Its way through its plan."""
         self._plan = plan
         self._key = PublicKey.load(key)
-        self._form = form
+        self._guard = WorkerGuard(
+            self._key, forms=[form], window=None, max_queue_time=plan.max_queue_time, like_official=True
+        )
         self._epoch = epoch
         self._faults = FaultTable(plan.faults)
         self._sessions = WorkerSessions(most=plan.max_sessions, epoch=epoch, rng=Random(seed))  # noqa: S311
@@ -111,35 +124,36 @@ class SimulatedWorker:
             return answer(404, b"404: Not Found", at=at, headers=_TEXT)
         if request.method != "POST":
             return answer(405, b"405: Method Not Allowed", at=at, headers={**_TEXT, "allow": "POST"})
+        if route in SESSION_ROUTES:
+            return self._session(route, request.body, now)
+        envelope = self._guard.read(request.body)
+        return _rejected(envelope, at) if isinstance(envelope, Rejected) else self._work(route, envelope, now)
+
+    def _session(self, route: str, body: bytes, now: float) -> Schedule:
+        at = now + self._plan.latency
         try:
-            body = json.loads(request.body.decode())
+            value = json.loads(body.decode())
         except json.JSONDecodeError:
             return _own(422, {"error": "invalid JSON"}, at)
         except ValueError:
             raise Trouble from None  # not UTF-8, or a number of too many digits
-        if route in SESSION_ROUTES:
-            return _own(*self._sessions.answer(route, body, now=now), at)
-        if errors := _envelope_errors(body):
-            return _own(422, errors, at)
-        return self._work(route, body, now)
+        return _own(*self._sessions.answer(route, value, now=now), at)
 
-    def _work(self, route: str, body: dict[str, Any], now: float) -> Schedule:
+    def _work(self, route: str, envelope: Envelope, now: float) -> Schedule:
         """The checks in the official worker's order, then the model."""
         at = now + self._plan.latency
-        session_id, grant = body.get("session_id"), body["auth_data"]
-        if session_id is not None and not self._sessions.prolong(session_id, now=now):
+        if envelope.session_id is not None and not self._sessions.prolong(envelope.session_id, now=now):
             return _own(410, {"error": "invalid session"}, at)
-        if not self._is_signed(grant):
-            return answer(401, at=at)
-        if not isinstance(grant["reqnum"], int | float):
-            raise Trouble  # it compares the number with those before
-        if self.life.queue_time(now=now) > self._plan.max_queue_time:
-            return answer(429, at=at)
+        grant = envelope.auth_data
+        envelope = attrs.evolve(envelope, auth_data={**grant, "signature": self._as_python_reads(grant["signature"])})
+        admitted = self._guard.admit(envelope, waiting=self.life.queue_time(now=now))
+        if isinstance(admitted, Rejected):
+            return _rejected(admitted, at)
         if self.life.state(now=now) is WorkerState.FAILED:
             return answer(500, at=at)
         done = self.life.take(_cost_of(grant), now=now) + self._plan.latency
         work = Work(
-            payload=body["payload"],
+            payload=envelope.payload,
             at=done,
             pace=self._plan.pace,
             number=self.served,
@@ -150,15 +164,13 @@ class SimulatedWorker:
         except ModelFailed:
             return answer(500, at=done)
 
-    def _is_signed(self, grant: dict[str, Any]) -> bool:
-        """Whether the signature is right; the official worker decodes it as leniently as Python does."""
+    def _as_python_reads(self, signature: Any) -> str:
+        """The signature in the one spelling of base64 that a guard reads; the official worker reads many."""
         try:
-            raw = b64decode(grant["signature"])
+            raw = b64decode(signature)
         except (TypeError, ValueError):
-            return False
-        if len(raw) != self._key.size:
-            return False
-        return verify(grant | {"signature": b64encode(raw).decode()}, self._key, forms=(self._form,)).verified
+            return ""
+        return b64encode(raw).decode() if len(raw) == self._key.size else ""
 
 
 def _passed_on(schedule: Schedule) -> Schedule:
@@ -174,33 +186,19 @@ def _passed_on(schedule: Schedule) -> Schedule:
     return (attrs.evolve(head, headers=Headers(headers)), *schedule[1:])
 
 
-def _cost_of(grant: dict[str, Any]) -> float:
+def _cost_of(grant: Mapping[str, Any]) -> float:
     """The work that a grant names: a worker checks it as little as the official one, which counts by itself."""
     cost = grant["cost"]
     return cost if isinstance(cost, int | float) and 0 <= cost <= MOST_COST else 0.0
 
 
+def _rejected(rejected: Rejected, at: float) -> Schedule:
+    """The guard's refusal as an answer; a 500 is where the official worker's handler fails."""
+    if rejected.status == 500:
+        raise Trouble
+    return answer(rejected.status, rejected.body, at=at, headers=_JSON if rejected.body else {})
+
+
 def _own(status: int, value: Any, at: float) -> Schedule:
     """An answer of the worker's own, not its model's."""
     return answer(status, at=at) if value is None else answer(status, json.dumps(value).encode(), at=at, headers=_JSON)
-
-
-def _envelope_errors(body: Any) -> dict[str, Any]:
-    """What the envelope ``{auth_data, payload}`` lacks, in the official worker's words; raises where that one fails."""
-    errors: dict[str, Any] = {}
-    if not isinstance(body, dict | list | str):
-        raise Trouble  # it asks what is in it
-    fields = body if isinstance(body, dict) else {}
-    if "auth_data" not in fields:
-        errors["auth_data"] = "field missing"
-    elif not isinstance(fields["auth_data"], dict | list | str):
-        raise Trouble
-    elif missing := [name for name in _AUTH_FIELDS if name not in fields["auth_data"]]:
-        errors["auth_data"] = dict.fromkeys(missing, "missing parameter")
-    elif not isinstance(fields["auth_data"], dict):
-        raise Trouble
-    if "payload" not in fields:
-        errors["payload"] = "field missing"
-    elif not isinstance(fields["payload"], dict):
-        errors["payload"] = {"data": "payload must be a dictionary"}
-    return errors
