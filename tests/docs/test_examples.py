@@ -63,6 +63,7 @@ EXAMPLES = {
     "docs/streams.md": 3,
     "docs/testing.md": 8,
     "docs/trio.md": 4,
+    "docs/workers.md": 1,
 }
 """How many Python blocks each file has. A file without one is not named."""
 
