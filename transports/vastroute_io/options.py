@@ -22,6 +22,7 @@ from vastroute import (
 )
 
 from .proxies import Proxy
+from .recording import Recorder
 
 Observer = Callable[[Entry], None]
 """Called for every entry of a call's record as it happens. It must not raise."""
@@ -73,6 +74,8 @@ class ClientOptions(TypedDict, total=False):
     """Send the key in the body too, where Vast's page first places it. The header suffices."""
     observer: Observer | None
     """Called with every `vastroute.Entry` as it happens. It must not raise."""
+    recorder: Recorder | None
+    """Writes every call to a file, with what is private left out, to be replayed in tests."""
     rng: Callable[[], float]
     """Draws from [0, 1), to spread the pauses; `random.random` by default."""
 

@@ -64,6 +64,7 @@ from vastroute import (
 from .credentials import load_key
 from .options import CallOptions, Observer, RouteOptions, SessionOptions, WorkOptions
 from .proxies import Proxy, proxy_from_environment
+from .recording import Recorder
 
 T = TypeVar("T")
 _LISTS = 4 * 1024 * 1024
@@ -125,6 +126,7 @@ class Settings:
     proxy: Proxy | str | None = attrs.field(default="environment", converter=_proxy, repr=False)
     key_in_body: bool = False
     observer: Observer | None = None
+    recorder: Recorder | None = None
     rng: Callable[[], float] = random.random
     tracker: ReqnumTracker = attrs.field(factory=ReqnumTracker, init=False)
     _secret: Secret | None = attrs.field(default=None, init=False, repr=False)
@@ -134,6 +136,8 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         if self.console is None and self.engine == ENGINE:
             self.console = CONSOLE
+        if self.recorder is not None:
+            self.rng = self.recorder.draws(self.rng)
 
     # Keys
 
@@ -199,6 +203,12 @@ class Settings:
         return self.proxy
 
     # Machines
+
+    def recorded(self, machine: Machine[T]) -> Machine[T]:
+        """`machine` as a driver is to drive it: written down, if somebody wants that."""
+        if self.recorder is None:
+            return machine
+        return self.recorder.record(machine, engine=self.engine, console=self.console, verifier=self.verifier())
 
     def deadline(self, options: RouteOptions | WorkOptions, *, now: float) -> float:
         """When a call that begins `now` must be over, in monotonic seconds. Raises `InvalidValue` if it cannot be."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .loopback import Loopback, LoopbackOptions, LoopbackThread, NamedServers, open_loopback
     from .memory import TEST_KEY
     from .models import MODELS, Model, ModelFailed, Work
+    from .replays import RecordedCall, Replay, ReplayDiffers, replay
     from .schedule import (
         Chunk,
         Cut,
@@ -124,6 +125,7 @@ _WHERE = {
     "loopback": ("Loopback", "LoopbackOptions", "LoopbackThread", "NamedServers", "open_loopback"),
     "memory": ("TEST_KEY",),
     "models": ("MODELS", "Model", "ModelFailed", "Work"),
+    "replays": ("RecordedCall", "Replay", "ReplayDiffers", "replay"),
     "schedule": (
         "Chunk",
         "Cut",
@@ -196,8 +198,11 @@ __all__ = [
     "OtherIndex",
     "Padded",
     "Received",
+    "RecordedCall",
     "Redirect",
     "Refuse",
+    "Replay",
+    "ReplayDiffers",
     "ResetBeforeHead",
     "Schedule",
     "Serve",
@@ -230,6 +235,7 @@ __all__ = [
     "json_answer",
     "open_loopback",
     "public_half",
+    "replay",
     "run",
     "sign",
     "stream_answer",

@@ -15,6 +15,7 @@ from vastroute import (
     Action,
     Broken,
     CallFailed,
+    ConnectionFailed,
     Done,
     Entry,
     FailureKind,
@@ -160,6 +161,9 @@ class Drive(Generic[T]):
             schedule = check_schedule(find_server(self._servers, request.origin, now=now)(request, now))
         except ConnectionRefusedError:
             schedule = (Cut(at=now, kind=FailureKind.REFUSED),)
+        except ConnectionFailed as error:
+            self._machine.failed(error, sent=False, now=now)
+            return
         if not _is_refused(schedule):
             self._requests.append(Received(at=now, request=request))
         self._steps = deque(schedule)

@@ -92,7 +92,7 @@ class Client:
 
     def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
-        transcript = run(machine, self._servers, self.clock, observer=self._settings.observer)
+        transcript = run(self._settings.recorded(machine), self._servers, self.clock, observer=self._settings.observer)
         self.transcripts.append(transcript)
         return transcript.result()
 

@@ -25,7 +25,8 @@ class Server(Protocol):
 
     Two more methods are used where a server has them: ``worker_at(origin)`` gives the server that listens at `origin`
     in its place, or None (a simulated engine knows its workers), and ``refuses(origin, *, now)`` says whether a
-    connection to `origin` is refused now, before there is a request.
+    connection to `origin` is refused now, before there is a request; it may raise a `vastroute.ConnectionFailed` to say
+    that it fails in another way.
     """
 
     def serve(self, request: HttpRequest, *, now: float) -> Schedule:

@@ -23,7 +23,7 @@ class Drive(Generic[T]):
     def __init__(self, links: Links, settings: Settings, machine: Machine[T]) -> None:
         self._links = links
         self._clock = links.clock
-        self._machine = machine
+        self._machine = settings.recorded(machine)
         self._link: BlockingLink | None = None
         self._watch = Watch.of(settings, machine)
 

@@ -25,7 +25,7 @@ class Drive(Generic[T]):
 
     def __init__(self, links: Links, settings: Settings, machine: Machine[T]) -> None:
         self._links = links
-        self._machine = machine
+        self._machine = settings.recorded(machine)
         self._link: TrioLink | None = None
         self._watch = Watch.of(settings, machine)
 
