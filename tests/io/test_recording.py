@@ -37,8 +37,9 @@ from vastroute import (
     WorkerRequest,
     stream_decoder,
 )
-from vastroute_io.recording import Recorder, plain_record
-from vastroute_io.redaction import Body
+from vastroute_io.bodies import Body
+from vastroute_io.recording import Recorder
+from vastroute_io.redaction import plain_record
 from vastroute_testing import (
     TEST_KEY,
     Chunk,

@@ -27,7 +27,8 @@ from vastroute import (
     RetryPolicy,
     WorkPolicy,
 )
-from vastroute_io.recording import Recorder, plain_record
+from vastroute_io.recording import Recorder
+from vastroute_io.redaction import plain_record
 from vastroute_testing import (
     TEST_KEY,
     TEST_PUBLIC_KEY,
@@ -143,6 +144,7 @@ SCENES = (
     Scene(name="too long", engine=(Padded(100_000),)),
     Scene(name="padded", engine=(Padded(1_000),)),
     Scene(name="refused, then taken", engine=(Refuse(),)),
+    Scene(name="taken, then refused", engine=(Status(503), Refuse(), Status(503))),
     Scene(name="another index", engine=(Status(503), DropIndex(), OtherIndex(77))),
     Scene(name="a bad request", engine=(Status(400, body={"error_msg": "no such endpoint"}),)),
     Scene(name="a bad signature", engine=(BadSignature(),)),

@@ -55,7 +55,7 @@ class RecordedCall:
     """``result`` and ``status``, or ``error`` (the class), ``phase``, ``outcome``, ``advice``, ``status``, ``kind`` and
     ``limit``."""
     record: tuple[Mapping[str, Any], ...] = attrs.field(repr=False)
-    """Its record's entries, as `vastroute_io.recording.plain_record` writes them."""
+    """Its record's entries, as `vastroute_io.redaction.plain_record` writes them."""
     draws: tuple[float, ...] = attrs.field(repr=False)
     """What it drew to spread its pauses."""
     exchanges: tuple[Form, ...] = attrs.field(repr=False)
