@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from vastroute import Guard
 from vastroute_cli.deliver import token_of
 from vastroute_cli.exits import Exit
+from vastroute_testing import replay
+from vastroute_testing.memory import Client
 
 from .shell import ALLOW, Shell
 
@@ -213,3 +216,12 @@ def test_each_switch_of_the_guard_is_named(shell: Shell) -> None:
 )
 def test_what_a_token_is(value: Any, token: str | None) -> None:
     assert token_of(value) == token
+
+
+def test_a_call_is_recorded_for_a_replay(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    for _ in range(2):
+        assert call(shell, "busy", "/echo", '{"a": "private"}', "--record", str(path)).code == Exit.DONE
+    assert "private" not in path.read_text()
+    client = Client(server=replay(path), guard=Guard(allow_private_address=True, allow_plain_http=True))
+    assert [client.call("busy", "/echo", {"a": "another"}).counts.retries for _ in range(2)] == [1, 0]

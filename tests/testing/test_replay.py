@@ -144,7 +144,6 @@ SCENES = (
     Scene(name="too long", engine=(Padded(100_000),)),
     Scene(name="padded", engine=(Padded(1_000),)),
     Scene(name="refused, then taken", engine=(Refuse(),)),
-    Scene(name="taken, then refused", engine=(Status(503), Refuse(), Status(503))),
     Scene(name="another index", engine=(Status(503), DropIndex(), OtherIndex(77))),
     Scene(name="a bad request", engine=(Status(400, body={"error_msg": "no such endpoint"}),)),
     Scene(name="a bad signature", engine=(BadSignature(),)),
@@ -237,6 +236,12 @@ def test_a_replay_comes_to_the_same_end(scene: Scene, first: Play, again: Play, 
 @pytest.mark.parametrize("scene", STREAMS, ids=lambda scene: scene.name)
 def test_a_stream_is_replayed_event_by_event(scene: Scene, first: Play, again: Play, tmp_path: Path) -> None:
     check(scene, first, again, tmp_path)
+
+
+@pytest.mark.parametrize("again", [over_messages, over_blocking, over_trio])
+def test_no_connection_is_kept_where_the_next_one_is_refused(again: Play, tmp_path: Path) -> None:
+    scene = Scene(name="taken, then refused", engine=(Status(503), Refuse(), Status(503)))
+    check(scene, over_messages, again, tmp_path)
 
 
 def check(scene: Scene, first: Play, again: Play, folder: Path) -> None:

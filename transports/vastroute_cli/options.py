@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from vastroute import ENGINE, Guard, InvalidValue, Origin, Secret
 from vastroute_io.options import ClientOptions, Observer, RouteOptions
+from vastroute_io.recording import Recorder
 
 
 def read_file(path: Path, option: str) -> bytes:
@@ -58,6 +59,12 @@ PublicKeyFile: TypeAlias = Annotated[
     Path | None,
     Parameter(help="The engine's public key: PEM, DER or its base64. With require it is fetched if it is not here."),
 ]
+Recording: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        help="Append the conversation to this file, to be replayed in tests: without keys, payloads and answers."
+    ),
+]
 
 
 @Parameter(name="*")
@@ -102,12 +109,15 @@ class Asking(Account):
     timeout: Seconds = None
     signature: Signature = "report"
     public_key: PublicKeyFile = None
+    record: Recording = None
 
     def client_for(self, observer: Observer, **more: Any) -> ClientOptions:
         """The options of a client for one call that `observer` watches."""
         options = self.client()
         options["observer"] = observer
         options["signature"] = self.signature
+        if self.record is not None:
+            options["recorder"] = Recorder(self.record)
         if self.public_key is not None:
             options["public_key"] = read_file(self.public_key, "--public-key")
         return ClientOptions(**{**options, **more})  # type: ignore[typeddict-item]
