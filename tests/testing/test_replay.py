@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import vastroute_io.asyncio
 import vastroute_io.blocking
 import vastroute_io.trio
 from vastroute import (
@@ -60,7 +62,9 @@ from vastroute_testing import (
     SimulatedEngine,
     Slow,
     Status,
+    VirtualLoop,
     WorkerPlan,
+    asyncio_connector,
     blocking_connector,
     connector,
     replay,
@@ -223,6 +227,25 @@ def over_trio(scene: Scene, servers: Servers, options: Options) -> End:
     return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+def over_asyncio(scene: Scene, servers: Servers, options: Options) -> End:
+    async def main() -> End:
+        count = None
+        async with vastroute_io.asyncio.Client(connect=asyncio_connector(servers), **options) as client:
+            try:
+                if not scene.stream:
+                    return end_of(await client.call("demo", scene.route, scene.payload, **scene.call))
+                count = 0
+                async with client.stream("demo", scene.route, scene.payload, **scene.call) as events:
+                    async for _ in events:
+                        count += 1
+                    return end_of(events.result(), count)
+            except CallFailed as error:
+                return end_of(error, count)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main())
+
+
 ROUND = [(over_trio, over_messages), (over_blocking, over_trio), (over_messages, over_blocking)]
 
 
@@ -232,7 +255,9 @@ def test_a_replay_comes_to_the_same_end(scene: Scene, first: Play, again: Play, 
     check(scene, first, again, tmp_path)
 
 
-@pytest.mark.parametrize(("first", "again"), [(over_trio, over_blocking), (over_blocking, over_trio)])
+@pytest.mark.parametrize(
+    ("first", "again"), [(over_trio, over_asyncio), (over_asyncio, over_blocking), (over_blocking, over_trio)]
+)
 @pytest.mark.parametrize("scene", STREAMS, ids=lambda scene: scene.name)
 def test_a_stream_is_replayed_event_by_event(scene: Scene, first: Play, again: Play, tmp_path: Path) -> None:
     check(scene, first, again, tmp_path)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .recording import Recorder
 
 T = TypeVar("T")
+_EXCHANGE = 1024
+"""What an exchange beside its body counts against the recorder's limit, in bytes."""
 
 
 class _Exchange:
@@ -246,7 +248,7 @@ class Recorded(Generic[T]):
             else body.form()
         )
         exchange.described["answer"] = exchange.head | {"body": form, "cuts": body.cuts, "end": end}
-        self._left = max(1, self._left - body.size)
+        self._left = max(1, self._left - body.size - _EXCHANGE)
 
     def _describe(self, ended: float) -> Form:
         if self._exchanges:

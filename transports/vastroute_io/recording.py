@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from vastroute import CONSOLE, ENGINE, InvalidValue, Machine, Origin, Verifier
 
-from .bodies import Form
-from .recorded import Recorded
-from .redaction import Names
+if TYPE_CHECKING:
+    from .bodies import Form
+    from .redaction import Names
 
 T = TypeVar("T")
 VERSION: Final = 1
@@ -50,6 +50,8 @@ class Recorder:
     def __init__(
         self, path: str | Path, *, keep_payloads: bool = False, keep_answers: bool = False, most: int = _MOST
     ) -> None:
+        from .redaction import Names  # here, since every client imports this and few record
+
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise InvalidValue("most must be a whole number of bytes, at least 1")
         self.path = Path(path)
@@ -83,6 +85,8 @@ class Recorder:
 
         `verifier` finds out in which form grants are signed, so that a replay signs in the same.
         """
+        from .recorded import Recorded
+
         return Recorded(machine, self, engine=engine, console=console, verifier=verifier)
 
     def draws(self, rng: Callable[[], float]) -> Callable[[], float]:
