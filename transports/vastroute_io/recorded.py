@@ -80,7 +80,7 @@ class Recorded(Generic[T]):
         with self._watching(now):
             action = self._machine.next_action(now=now)
             if isinstance(action, Send) and (not self._exchanges or self._exchanges[-1].send is not action):
-                self._exchanges.append(self._recorder.locked(lambda names: self._begin(action, names, now)))
+                self._exchanges.append(self._recorder._locked(lambda names: self._begin(action, names, now)))
         return action
 
     def receive(self, response: HttpResponse, *, now: float) -> None:
@@ -159,12 +159,12 @@ class Recorded(Generic[T]):
         """Around everything that is done to the machine; when it is over, all of it is written."""
         if self._began is None:
             self._began = now
-            self._began_at = self._recorder.began(now)
-        with self._recorder.drawing(self._draws):
+            self._began_at = self._recorder._began(now)
+        with self._recorder._drawing_into(self._draws):
             yield
         if self._machine.over and not self._is_written:
             self._is_written = True
-            self._recorder.write(self._describe(self._since(now)))
+            self._recorder._write(self._describe(self._since(now)))
 
     def _since(self, now: float) -> float:
         assert self._began is not None
@@ -241,7 +241,7 @@ class Recorded(Generic[T]):
             return
         path = exchange.described["request"]["path"]
         form = (
-            self._recorder.locked(
+            self._recorder._locked(
                 lambda names: answer_form(path, body, names, asked=exchange.asked, verifier=self._verifier)
             )
             if exchange.is_ours

@@ -9,6 +9,7 @@ format, version 1, is described under "Recording and replaying" in the documenta
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -54,15 +55,15 @@ class Recorder:
 
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise InvalidValue("most must be a whole number of bytes, at least 1")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         """The file."""
         self.trouble: OSError | None = None
         """Why nothing is written any more, if so."""
-        self.keep_payloads = keep_payloads
+        self.keep_payloads: bool = keep_payloads
         """Whether payloads are written down."""
-        self.keep_answers = keep_answers
+        self.keep_answers: bool = keep_answers
         """Whether the bodies of workers' answers are written down."""
-        self.most = most
+        self.most: int = most
         """Bytes of memory for one call, about."""
         self._names = Names()
         self._lock = threading.Lock()
@@ -104,7 +105,7 @@ class Recorder:
     # For machines that are recorded
 
     @contextmanager
-    def drawing(self, into: list[float]) -> Iterator[None]:
+    def _drawing_into(self, into: list[float]) -> Iterator[None]:
         """What is drawn in this block, in this thread, is noted in `into`."""
         self._drawing.into = into
         try:
@@ -112,19 +113,19 @@ class Recorder:
         finally:
             self._drawing.into = None
 
-    def began(self, now: float) -> float:
+    def _began(self, now: float) -> float:
         """When a call began, on this recorder's clock, which began with its first call."""
         with self._lock:
             if self._epoch is None:
                 self._epoch = now
             return now - self._epoch
 
-    def locked(self, describe: Callable[[Names], T]) -> T:
+    def _locked(self, describe: Callable[[Names], T]) -> T:
         """What `describe` gives: one at a time, since names are given out there."""
         with self._lock:
             return describe(self._names)
 
-    def write(self, described: Form) -> None:
+    def _write(self, described: Form) -> None:
         """One line for a call that is over."""
         line = json.dumps({"vastroute": "recording", "version": VERSION} | described)
         with self._lock:
@@ -137,7 +138,8 @@ class Recorder:
     def _append(self, data: bytes) -> None:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:
-            os.write(file, data)
+            if os.write(file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
 

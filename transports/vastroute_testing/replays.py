@@ -103,7 +103,7 @@ class Replay:
     """
 
     def __init__(self, calls: tuple[RecordedCall, ...]) -> None:
-        self.calls = calls
+        self.calls: tuple[RecordedCall, ...] = calls
         """The calls of the recording, in the order in which they were over."""
         self._parts = [_Part(call) for call in calls]
         self._workers = {each["request"]["to"] for call in calls for each in call.exchanges} - _ENGINES
