@@ -158,6 +158,7 @@ SCENES = (
     Scene(name="worker full", worker=(Status(429), Status(503))),
     Scene(name="worker fails", worker=(Status(500),)),
     Scene(name="worker fails, safe", worker=(Status(500),), call=SAFE),
+    Scene(name="a long refusal", worker=(Status(503, body={"error": "x" * 100_000}),)),
     Scene(name="worker gone", worker=(Refuse(),)),
     Scene(name="worker lost", worker=(CutBody(5),)),
     Scene(name="worker lost, safe", worker=(ResetBeforeHead(), Garbled()), call=SAFE),

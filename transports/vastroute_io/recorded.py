@@ -80,6 +80,7 @@ class Recorded(Generic[T]):
         with self._watching(now):
             action = self._machine.next_action(now=now)
             if isinstance(action, Send) and (not self._exchanges or self._exchanges[-1].send is not action):
+                self._settle()  # of an answer that was too long nobody waits for the end
                 self._exchanges.append(self._recorder._locked(lambda names: self._begin(action, names, now)))
         return action
 
@@ -234,7 +235,9 @@ class Recorded(Generic[T]):
         }
 
     def _settle(self, end: float | None = None) -> None:
-        """Nothing more comes of the last exchange: all that is kept of its answer."""
+        """Nothing more comes of the last exchange, if there is one: note all that is kept of its answer."""
+        if not self._exchanges:
+            return
         exchange = self._exchanges[-1]
         body, exchange.body, exchange.send = exchange.body, None, None
         if body is None or exchange.head is None:
@@ -251,8 +254,7 @@ class Recorded(Generic[T]):
         self._left = max(1, self._left - body.size - _EXCHANGE)
 
     def _describe(self, ended: float) -> Form:
-        if self._exchanges:
-            self._settle()
+        self._settle()
         exchanges = [each.described for each in self._exchanges]
         assert self._began is not None
         described: Form = {
