@@ -34,7 +34,7 @@ def encode_route(
     1); `key_in_body` puts it into the body as well, where Vast's page first places it. `request_idx` is the number
     that is held; without it the request's own is sent, and none if there is none: never 0.
     """
-    secret = Secret.of(key)
+    secret = key if type(key) is Secret else Secret.of(key)
     parts = [f'"endpoint": {encode_basestring_ascii(request.endpoint)}']
     if key_in_body:
         parts.append(f'"api_key": {encode_basestring_ascii(secret.reveal())}')
@@ -63,7 +63,8 @@ def decode_route(
     200), `UnexpectedAnswer` where it is no answer of this protocol. Its ``advice`` is ``ASK_AGAIN`` if the trouble may
     pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it.
     """
-    key = None if key is None else Secret.of(key)
+    if key is not None and type(key) is not Secret:
+        key = Secret.of(key)
     status = response.status
     if not 200 <= status < 300:
         raise refusal_of(response, limits, key, Phase.ROUTE)
@@ -109,54 +110,41 @@ def _number(value: float) -> str:
 
 def _grant(raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secret | None) -> Grant:
     """The typed view of a grant. A worker refuses one that lacks any of these (wire facts, section 3)."""
-
-    def useless(why: str) -> CallFailed:
-        return _unexpected(f"the grant cannot be used: {why}", response, key, fields)
-
-    for name, is_right, wanted in _GRANT_FIELDS:
-        if not is_right(fields.get(name)):
-            raise useless(f"its {name} is not {wanted}")
-    try:
-        origin, path = split_url(fields["url"])
-    except InvalidValue as error:
-        raise useless(f"its url is {error}") from None
-    if key is not None and len(key.reveal()) >= _KEY_LIKE and key.reveal().encode() in raw:
-        # A grant goes to the worker byte for byte, and a key goes to none.
-        raise useless("it repeats the key")
-    return Grant(
-        raw=raw,
-        fields=fields,
-        url=fields["url"],
-        origin=origin,
-        path=path,
-        endpoint=fields["endpoint"],
-        cost=fields["cost"],
-        reqnum=fields["reqnum"],
-        signature=fields["signature"],
-        request_idx=request_index(fields),
-        request_id=request_id(fields),
-    )
-
-
-def _is_text(value: object) -> bool:
-    return type(value) is str
-
-
-def _is_number(value: object) -> bool:
-    return (type(value) is int and abs(value) <= LARGEST_INT) or (type(value) is float and math.isfinite(value))
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_INT
-
-
-_GRANT_FIELDS = (
-    ("url", _is_text, "text"),
-    ("endpoint", _is_text, "text"),
-    ("signature", _is_text, "text"),
-    ("cost", _is_number, "a finite number"),
-    ("reqnum", _is_count, "a whole number of at least 0"),
-)
+    url, endpoint, signature = fields.get("url"), fields.get("endpoint"), fields.get("signature")
+    cost, reqnum = fields.get("cost"), fields.get("reqnum")
+    if type(url) is not str:
+        why = "its url is not text"
+    elif type(endpoint) is not str:
+        why = "its endpoint is not text"
+    elif type(signature) is not str:
+        why = "its signature is not text"
+    elif not (type(cost) is float and math.isfinite(cost)) and not (type(cost) is int and abs(cost) <= LARGEST_INT):
+        why = "its cost is not a finite number"
+    elif type(reqnum) is not int or not 0 <= reqnum <= LARGEST_INT:
+        why = "its reqnum is not a whole number of at least 0"
+    else:
+        try:
+            origin, path = split_url(url)
+        except InvalidValue as error:
+            why = f"its url is {error}"
+        else:
+            if key is None or not (len(plain := key.reveal()) >= _KEY_LIKE and plain.encode() in raw):
+                return Grant(
+                    raw=raw,
+                    fields=fields,
+                    url=url,
+                    origin=origin,
+                    path=path,
+                    endpoint=endpoint,
+                    cost=cost,
+                    reqnum=reqnum,
+                    signature=signature,
+                    request_idx=request_index(fields),
+                    request_id=request_id(fields),
+                )
+            # A grant goes to the worker byte for byte, and a key goes to none.
+            why = "it repeats the key"
+    raise _unexpected(f"the grant cannot be used: {why}", response, key, fields)
 
 
 def _status(value: Any) -> tuple[str | None, dict[str, int]]:

@@ -186,7 +186,7 @@ class ResponseHead:
 
 
 def _status(_instance: object, _attribute: object, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
         raise InvalidValue("status must be the answer's HTTP status: a whole number")
 
 
@@ -236,6 +236,8 @@ _OWN_INPUTS = frozenset({"endpoint", "api_key", "cost", "request_idx", "replay_t
 
 
 def _extra(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if value == {}:
+        return {}
     try:
         copy: Mapping[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

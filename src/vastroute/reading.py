@@ -47,20 +47,23 @@ def parse_body(body: bytes, limits: Limits) -> tuple[bytes, Any]:
     if len(body) > limits.max_body:
         raise ValueError(f"the answer has {len(body)} bytes, more than the {limits.max_body} allowed")
     try:
-        text = body.decode("utf-8").removeprefix("\ufeff").strip(" \t\r\n")
+        whole = body.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("the answer is not UTF-8") from None
+    text = whole.removeprefix("\ufeff").strip(" \t\r\n")
     if not text:
         raise ValueError("the answer is empty")
     if text.count("[") + text.count("{") > limits.max_depth and _depth(text) > limits.max_depth:
         raise ValueError("the answer is nested too deeply")
     try:
-        value = _DECODER.decode(text)
+        value, end = (_SHORT if len(text) <= _MOST_DIGITS else _LONG).raw_decode(text)
     except json.JSONDecodeError:
-        raise ValueError("the answer is not JSON" + (": it is HTML" if text[0] == "<" else "")) from None
+        end = -1
     except RecursionError:  # where the limit on nesting is set higher than Python's own
         raise ValueError("the answer is nested too deeply") from None
-    return text.encode("utf-8"), value
+    if end != len(text):
+        raise ValueError("the answer is not JSON" + (": it is HTML" if text[0] == "<" else ""))
+    return body if len(text) == len(whole) else text.encode("utf-8"), value
 
 
 def request_index(fields: Mapping[str, Any]) -> int | None:
@@ -149,12 +152,15 @@ def _no_constant(name: str) -> Any:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > 1000:
-        raise ValueError("the answer holds a number of more than 1000 digits")
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"the answer holds a number of more than {_MOST_DIGITS} digits")
     return int(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole)
+_MOST_DIGITS = 1000
+_SHORT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+"""For a text in which no number can be too long."""
+_LONG = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole)
 
 
 def _depth(text: str) -> int:

@@ -21,6 +21,8 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _TARGET = re.compile(r"/[!$-;=?@-\[\]^_`a-zA-Z{|}~]*")
+_CLIMB = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE | re.ASCII)
+"""A part of a path that is ``.`` or ``..``, which a server may resolve, also where it is percent-encoded."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -62,17 +64,16 @@ def split_url(url: str) -> tuple[Origin, str]:
     match = _URL.fullmatch(url)
     if match is None:
         raise InvalidValue(f"not a plain http or https address: {_why(url)}")
-    scheme = match["scheme"].lower()
-    host = match["host"].lower()
-    port = int(match["port"] or _DEFAULT_PORTS[scheme])
+    scheme, host, digits, path = match.groups("")
+    scheme, host = scheme.lower(), host.lower()
+    port = int(digits or _DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
         raise InvalidValue(f"port {port} is not between 1 and 65535")
     if host[0] == "[":
         host = _ipv6(host[1:-1])
     if len(host.removesuffix(".")) > 253:  # no resolver could even ask for it
         raise InvalidValue("the host name is longer than names can be")
-    path = match["path"] or ""
-    if _climbs(path):
+    if _CLIMB.search(path):
         raise InvalidValue("the path climbs with '.' or '..'")
     return Origin(scheme=scheme, host=host, port=port), path
 
@@ -88,14 +89,9 @@ def join_target(base: str, route: str) -> str:
         raise InvalidValue(
             f"route {route[:100]!r} is not a plain path: begin it with one slash and percent-encode the rest"
         )
-    if _climbs(target.partition("?")[0]):
+    if _CLIMB.search(target.partition("?")[0]):
         raise InvalidValue(f"route {route[:100]!r} must not climb with '.' or '..'")
     return target
-
-
-def _climbs(path: str) -> bool:
-    """Whether a part of `path` is ``.`` or ``..``, which a server may resolve, also where it is percent-encoded."""
-    return any(re.fullmatch(r"(?:\.|%2e){1,2}", part, re.IGNORECASE) for part in path.split("/"))
 
 
 def _ipv6(host: str) -> str:
