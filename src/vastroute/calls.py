@@ -30,7 +30,7 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .guard import Guard
-from .machine import failure_of
+from .machine import failure_of, joined
 from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _OUT = frozenset({CallState.SENDING, CallState.READING, CallState.STREAMING})
 _READING = frozenset({CallState.READING, CallState.STREAMING})
+_OVER = (Done, GiveUp)
 _MAYBE_RUN = "; the work may have run, so it is not sent again: say safe_to_repeat where running it twice does no harm"
 
 
@@ -93,6 +94,35 @@ class Call:
     whose worker is held already; then `deadline` is needed (monotonic seconds), and nothing is ever re-routed.
     """
 
+    __slots__ = (
+        "_action",
+        "_attempts",
+        "_body",
+        "_deadline",
+        "_decoder",
+        "_double_runs",
+        "_events",
+        "_fresh_grants",
+        "_granted",
+        "_guard",
+        "_head",
+        "_heard_at",
+        "_index_added",
+        "_is_away",
+        "_limits",
+        "_log",
+        "_policy",
+        "_route",
+        "_routing_since",
+        "_seconds_routing",
+        "_seconds_working",
+        "_sent_at",
+        "_session",
+        "_state",
+        "_stream_limits",
+        "_work",
+    )
+
     def __init__(
         self,
         source: RouteCall | SessionHandle,
@@ -130,9 +160,9 @@ class Call:
         self._routing_since: float | None = None
         self._sent_at = self._heard_at = 0.0
         self._head: ResponseHead | None = None
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._decoder: StreamDecoder | None = None
-        self._events: deque[StreamEvent] = deque()
+        self._events: deque[StreamEvent] | None = None
         self._is_away = False
         """Whether the caller has taken an event and not come back for more."""
 
@@ -146,7 +176,8 @@ class Call:
                 return action
         elif self._state in _OUT and now >= self._deadline:
             self._stop("total", None, now)
-        assert self._action is not None
+        if self._action is None:  # more of the answer is awaited
+            self._action = Receive(deadline=self._more_by(), attempt=self._attempts, phase=Phase.WORKER)
         return self._action
 
     def receive(self, response: HttpResponse, *, now: float) -> None:
@@ -159,46 +190,44 @@ class Call:
 
     def head(self, head: ResponseHead, *, now: float) -> None:
         """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
-        if self._at_route:
-            self._route_call.head(head, now=now)
+        if (route := self._at_route) is not None:
+            route.head(head, now=now)
             return
         stream = self._work.stream and 200 <= head.status < 300
-        self._take(CallInput.STREAM if stream else CallInput.HEAD)
+        self._state = advance(CALL_TABLE, self._state, CallInput.STREAM if stream else CallInput.HEAD)
+        self._action = None
         self._head = head
-        self._body = bytearray()
+        self._body = b""
         self._heard_at = now
         if stream:
             self._decoder = stream_decoder(head.headers.get("content-type"), self._stream_limits)
             self._note(EntryKind.STREAMING, now, head.status)
-        self._await_more()
 
     def chunk(self, data: bytes, *, now: float) -> None:
         """A piece of the answer's body. Too much of it ends the exchange: then the next action is no `Receive`."""
-        if self._at_route:
-            self._route_call.chunk(data, now=now)
+        if (route := self._at_route) is not None:
+            route.chunk(data, now=now)
             return
-        self._take(CallInput.CHUNK)
+        self._state = advance(CALL_TABLE, self._state, CallInput.CHUNK)
+        self._action = None
         self._heard_at = now
         if self._decoder is not None:
             try:
-                self._events += self._decoder.feed(data)
+                self._keep(self._decoder.feed(data))
             except CallFailed as failure:
                 self._give_up(self._masked(failure), now)
-                return
         else:
-            self._body += data
+            self._body = joined(self._body, data)
             if len(self._body) > self._most_body:
                 self._too_large(now)
-                return
-        self._await_more()
 
     def end(self, *, now: float) -> None:
         """The answer is complete."""
-        if self._at_route:
-            self._route_call.end(now=now)
+        if (route := self._at_route) is not None:
+            route.end(now=now)
             return
         if self._state not in _READING:
-            self._take(CallInput.ANSWER)  # refuses, with the words of the table
+            self._state = advance(CALL_TABLE, self._state, CallInput.ANSWER)  # refuses, with the words of the table
         if self._decoder is not None:
             self._end_stream(self._decoder, now)
         else:
@@ -209,8 +238,8 @@ class Call:
 
         None once no more of it is wanted for now: the exchange is over, or a stream has something for the caller.
         """
-        if self._at_route:
-            return self._route_call.feed(events, now=now, reused=reused)
+        if (route := self._at_route) is not None:
+            return route.feed(events, now=now, reused=reused)
         for event in events:
             if type(event) is bytes:
                 self.chunk(event, now=now)
@@ -222,8 +251,10 @@ class Call:
                 self.failed(broken, sent=True, now=now, reused=reused)
             if self._state not in _READING:
                 return None
-        action = self._action
-        return action.deadline if isinstance(action, Send | Receive) and not self._events else None
+        if self._state is CallState.SENDING:
+            action = self._action
+            return action.deadline if type(action) is Send else None
+        return self._more_by() if self._state in _READING and not self._events else None
 
     def failed(
         self,
@@ -235,11 +266,11 @@ class Call:
         reused: bool = False,
     ) -> None:
         """The exchange broke: see `vastroute.AskMachine.failed`. Past the answer's head, `sent` says nothing."""
-        if self._at_route:
-            self._route_call.failed(error, kind=kind, sent=sent, now=now, reused=reused)
+        if (route := self._at_route) is not None:
+            route.failed(error, kind=kind, sent=sent, now=now, reused=reused)
             return
         if self._state not in _OUT:
-            self._take(CallInput.REROUTE)  # refuses, with the words of the table
+            self._state = advance(CALL_TABLE, self._state, CallInput.REROUTE)  # refuses, with the words of the table
         if self._state in _READING:
             sent = True
         failure = (
@@ -269,7 +300,7 @@ class Call:
     def cancelled(self, *, now: float) -> None:
         """The caller ends the call. The driver closes what is open; the official worker then cancels a whole answer."""
         out = self._state in _OUT
-        self._take(CallInput.CANCEL)
+        self._state = advance(CALL_TABLE, self._state, CallInput.CANCEL)
         phase = Phase.WORKER
         if out:
             self._seconds_working += now - self._sent_at
@@ -290,7 +321,7 @@ class Call:
         if self._is_away and self._state is CallState.STREAMING:
             # The worker's silence counts from the wish for more: until now it was the caller who kept it waiting.
             self._heard_at = now
-            self._await_more()
+            self._action = None
         self._is_away = False
         return None
 
@@ -306,13 +337,13 @@ class Call:
     @property
     def over(self) -> bool:
         """Whether there is an answer or an error, and nothing more to do. Events may still wait to be taken."""
-        return isinstance(self._action, Done | GiveUp)
+        return isinstance(self._action, _OVER)
 
     @property
     def reading(self) -> bool:
         """Whether the head of an answer has come, and the rest is awaited."""
-        if self._at_route:
-            return self._route_call.reading
+        if (route := self._at_route) is not None:
+            return route.reading
         return self._state in _READING
 
     @property
@@ -333,9 +364,11 @@ class Call:
     @property
     def request_idx(self) -> int | None:
         """The number under which the engine knows this request, once it is known."""
-        if self._session is not None:
-            return self._session.grant.request_idx or self._session.request_idx
-        return self._route_call.request_idx
+        route, session = self._route, self._session
+        if route is not None:
+            return route._request_idx
+        assert session is not None
+        return session.grant.request_idx or session.request_idx
 
     @property
     def record(self) -> Record:
@@ -345,13 +378,13 @@ class Call:
     @property
     def counts(self) -> Counts:
         """How often things have happened so far, on both hops."""
-        return attrs.evolve(
-            Counts() if self._route is None else self._route.counts,
-            work_attempts=self._attempts,
-            possible_double_runs=self._double_runs,
-            seconds_routing=self._seconds_routing,
-            seconds_working=self._seconds_working,
-        )
+        of_work: dict[str, Any] = {
+            "work_attempts": self._attempts,
+            "possible_double_runs": self._double_runs,
+            "seconds_routing": self._seconds_routing,
+            "seconds_working": self._seconds_working,
+        }
+        return Counts(**of_work) if self._route is None else self._route._counts(of_work)
 
     def snapshot(self, *, now: float) -> CallSnapshot:
         """Where the call stands at `now`."""
@@ -387,7 +420,7 @@ class Call:
             if (saved["vastroute"], saved["version"]) != ("call", 1):
                 raise InvalidValue("this was not saved by a Call of this version")
             counts = [saved[name] for name in ("work_attempts", "possible_double_runs", "fresh_grants")]
-            in_flight, over = saved["in_flight"], CallState(saved["phase"]) in _OVER
+            in_flight, over = saved["in_flight"], CallState(saved["phase"]) in _ENDED
         except (KeyError, TypeError, ValueError) as reason:
             raise InvalidValue(f"this is no saved call: {reason}") from None
         if over:
@@ -410,13 +443,9 @@ class Call:
     # The steps
 
     @property
-    def _at_route(self) -> bool:
-        return self._state is CallState.ROUTING and self._route is not None
-
-    @property
-    def _route_call(self) -> RouteCall:
-        assert self._route is not None
-        return self._route
+    def _at_route(self) -> RouteCall | None:
+        """The route call, while it is its turn."""
+        return self._route if self._state is CallState.ROUTING else None
 
     @property
     def _most_body(self) -> int:
@@ -441,15 +470,13 @@ class Call:
             failure.excerpt = ""
         return failure
 
-    def _take(self, given: CallInput) -> None:
-        self._state = advance(CALL_TABLE, self._state, given)
-
     def _next_of_route(self, now: float) -> Send | Receive | WaitUntil | None:
         """What the route call asks for; None once it has a worker or has given up."""
-        if self._session is not None:
-            self._send(self._session.grant, None, now)
+        route, session = self._route, self._session
+        if session is not None:
+            self._send(session.grant, None, now)
             return None
-        route = self._route_call
+        assert route is not None
         if self._routing_since is None:
             self._routing_since = now
             route.limit_to(now + self._policy.waiting, "waiting")
@@ -460,7 +487,7 @@ class Call:
             return None
         if isinstance(action, GiveUp):
             self._seconds_routing += now - self._routing_since
-            self._take(CallInput.REFUSE)
+            self._state = advance(CALL_TABLE, self._state, CallInput.REFUSE)
             self._finish(action.error)
             return None
         return action
@@ -470,7 +497,7 @@ class Call:
         request_idx = self.request_idx
         self._granted = granted
         self._index_added = request_idx is not None and "request_idx" not in grant.fields
-        self._take(CallInput.GRANTED)
+        self._state = advance(CALL_TABLE, self._state, CallInput.GRANTED)
         self._sent_at = now
         if now >= self._deadline:  # the grant came late: no time is left for the work
             self._stop("total", None, now, outcome=Outcome.NOT_SENT)
@@ -513,13 +540,14 @@ class Call:
         first = min(bounds)
         return bounds[first] if now >= first else None
 
-    def _await_more(self) -> None:
-        self._action = Receive(deadline=min(self._bounds(self._state)), attempt=self._attempts, phase=Phase.WORKER)
+    def _more_by(self) -> float:
+        """When more of the answer must have come."""
+        return min(self._bounds(self._state))
 
     def _too_large(self, now: float) -> None:
         assert self._head is not None
         if not 200 <= self._head.status < 300:
-            del self._body[self._limits.max_body :]
+            self._body = self._body[: self._limits.max_body]
             self._judge(now)
             return
         error = LimitReached(
@@ -537,7 +565,7 @@ class Call:
         """A whole answer is here."""
         head = self._head
         assert head is not None
-        response = HttpResponse(status=head.status, headers=head.headers, body=bytes(self._body))
+        response = HttpResponse(status=head.status, headers=head.headers, body=self._body)
         row = outcome_of_status(head.status)
         if row.then is not Then.ANSWER:
             self._conclude(row, _refusal(row, response, self._session is not None, self._signature), now)
@@ -550,10 +578,16 @@ class Call:
             return
         self._answer(response.headers, response.body, data, now)
 
+    def _keep(self, events: Sequence[StreamEvent]) -> None:
+        if self._events is None:
+            self._events = deque(events)
+        else:
+            self._events += events
+
     def _end_stream(self, decoder: StreamDecoder, now: float) -> None:
         assert self._head is not None
         try:
-            self._events += decoder.end()
+            self._keep(decoder.end())
         except CallFailed as failure:
             self._give_up(self._masked(failure), now)
             return
@@ -577,7 +611,7 @@ class Call:
 
     def _answer(self, headers: Headers, body: bytes, data: Any, now: float) -> None:
         assert self._head is not None
-        self._take(CallInput.ANSWER)
+        self._state = advance(CALL_TABLE, self._state, CallInput.ANSWER)
         self._seconds_working += now - self._sent_at
         self._note(EntryKind.ANSWERED, now, self._head.status)
         granted, held = self._granted, self._session
@@ -620,7 +654,7 @@ class Call:
         else:
             self._fresh_grants += row.then is Then.FRESH_GRANT
             self._seconds_working += now - self._sent_at
-            self._take(CallInput.REROUTE)
+            self._state = advance(CALL_TABLE, self._state, CallInput.REROUTE)
             self._granted = None
             self._routing_since = now
             self._route.limit_to(now + self._policy.waiting, "waiting")
@@ -643,7 +677,7 @@ class Call:
     def _give_up(self, error: CallFailed, now: float, *, given: CallInput = CallInput.REFUSE) -> None:
         if self._state in _OUT:
             self._seconds_working += now - self._sent_at
-        self._take(given)
+        self._state = advance(CALL_TABLE, self._state, given)
         self._note(EntryKind.GAVE_UP, now, error.status, error.message)
         self._finish(error)
 
@@ -662,7 +696,7 @@ class Call:
         self._log.append((kind, now, Phase.WORKER, self._attempts, self.request_idx, status, detail, None))
 
 
-_OVER = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
+_ENDED = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
 _NOT_LOOKED = Verdict(reason=Reason.OFF, detail="the grant was checked when the session was made, if at all")
 
 

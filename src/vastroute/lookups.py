@@ -42,6 +42,8 @@ class Lookup(AskMachine[T]):
     `vastroute.machine`.
     """
 
+    __slots__ = ("_decode", "_request")
+
     def __init__(
         self,
         request: HttpRequest,

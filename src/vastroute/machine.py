@@ -62,6 +62,7 @@ FAILURE_ADVICE: Mapping[FailureKind, Advice] = {
 _STALE = frozenset({FailureKind.EOF, FailureKind.RESET})
 _MOST_CAUSES = 16
 """How far the causes of an exception are followed: they may go in a circle."""
+_OVER = (Done, GiveUp)
 _AT_ONCE = WaitUntil(at=-math.inf, why=Why.START)
 
 
@@ -71,6 +72,32 @@ class AskMachine(Generic[T]):
     `rng` draws from [0, 1) and spreads the pauses; `deadline` is in monotonic seconds, on the clock whose readings are
     passed as ``now``.
     """
+
+    __slots__ = (
+        "_action",
+        "_asks",
+        "_body",
+        "_deadline",
+        "_deadline_name",
+        "_fresh",
+        "_guard",
+        "_head",
+        "_key",
+        "_limits",
+        "_log",
+        "_outcome",
+        "_phase",
+        "_policy",
+        "_polls",
+        "_repeating",
+        "_repeats",
+        "_request_idx",
+        "_retries",
+        "_rng",
+        "_seconds_waited",
+        "_state",
+        "_total",
+    )
 
     def __init__(
         self,
@@ -101,7 +128,9 @@ class AskMachine(Generic[T]):
         self._fresh = False
         self._repeating = False
         self._head: ResponseHead | None = None
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
+        self._request_idx: int | None = None
+        """The ``request_idx`` that stands in entries and errors, if a subclass has one."""
         self._log: list[Row] = []
 
     # What a driver calls
@@ -114,13 +143,17 @@ class AskMachine(Generic[T]):
                 self._stop_for_limit(self._deadline_name, now)
             elif now >= self._action.at:  # type: ignore[union-attr]  # in this state the action is a WaitUntil
                 self._ask(now)
-        elif (state is AskState.ASKING or state is AskState.READING) and now >= self._deadline:
-            self._stop_for_limit(self._deadline_name, now)
+        elif state is AskState.ASKING or state is AskState.READING:
+            send = self._action
+            if now >= self._deadline:
+                self._stop_for_limit(self._deadline_name, now)
+            elif state is AskState.READING and type(send) is Send:
+                self._action = Receive(deadline=send.deadline, attempt=send.attempt, phase=send.phase)
         return self._action
 
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`, as an HTTP library gives it."""
-        self._take(AskInput.HEAD)
+        self._state = advance(ASK_TABLE, self._state, AskInput.HEAD)
         if len(response.body) > self._limits.max_body:
             self._too_large(ResponseHead(status=response.status, headers=response.headers), response.body, now)
         else:
@@ -128,17 +161,14 @@ class AskMachine(Generic[T]):
 
     def head(self, head: ResponseHead, *, now: float) -> None:
         """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
-        self._take(AskInput.HEAD)
+        self._state = advance(ASK_TABLE, self._state, AskInput.HEAD)
         self._head = head
-        self._body = bytearray()
-        send = self._action
-        assert isinstance(send, Send)
-        self._action = Receive(deadline=send.deadline, attempt=send.attempt, phase=send.phase)
+        self._body = b""
 
     def chunk(self, data: bytes, *, now: float) -> None:
         """A piece of the answer's body. Too much of it ends the exchange: then the next action is no `Receive`."""
-        self._take(AskInput.CHUNK)
-        self._body += data
+        self._state = advance(ASK_TABLE, self._state, AskInput.CHUNK)
+        self._body = joined(self._body, data)
         if len(self._body) > self._limits.max_body:
             assert self._head is not None
             self._too_large(self._head, bytes(self._body), now)
@@ -146,9 +176,9 @@ class AskMachine(Generic[T]):
     def end(self, *, now: float) -> None:
         """The answer is complete."""
         if self._state is not AskState.READING:
-            self._take(AskInput.ACCEPT)  # refuses, with the words of the table
+            self._state = advance(ASK_TABLE, self._state, AskInput.ACCEPT)  # refuses, with the words of the table
         assert self._head is not None
-        self._answer(HttpResponse(status=self._head.status, headers=self._head.headers, body=bytes(self._body)), now)
+        self._answer(HttpResponse(status=self._head.status, headers=self._head.headers, body=self._body), now)
 
     def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
         """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
@@ -167,9 +197,8 @@ class AskMachine(Generic[T]):
                 self.failed(broken, sent=True, now=now, reused=reused)
             if self._state is not AskState.READING:
                 return None
-        # Without a whole head yet it is still the `Send` that waits.
         action = self._action
-        return action.deadline if isinstance(action, Send | Receive) else None
+        return action.deadline if type(action) is Send or type(action) is Receive else None
 
     def failed(
         self,
@@ -188,11 +217,12 @@ class AskMachine(Generic[T]):
         fresh one.
         """
         if self._state is not AskState.ASKING and self._state is not AskState.READING:
-            self._take(AskInput.TROUBLE)  # refuses, with the words of the table
+            self._state = advance(ASK_TABLE, self._state, AskInput.TROUBLE)  # refuses, with the words of the table
         failure = failure_of(error, kind, phase=self._phase, sent=sent, key=self._key)
         self._outcome = failure.outcome
         # Where a fresh connection was asked for, none was stale, whatever is said: every loop has a pause.
-        stale = reused and failure.kind in _STALE and isinstance(self._action, Send) and not self._action.fresh
+        send = self._action if self._state is AskState.ASKING else None
+        stale = reused and failure.kind in _STALE and isinstance(send, Send) and not send.fresh
         self._head = None
         if now >= self._deadline:
             self._stop_for_limit(self._deadline_name, now, failure)
@@ -207,7 +237,7 @@ class AskMachine(Generic[T]):
 
     def cancelled(self, *, now: float) -> None:
         """The caller ends the call, whatever it is doing. The driver closes what is open."""
-        self._take(AskInput.CANCEL)
+        self._state = advance(ASK_TABLE, self._state, AskInput.CANCEL)
         error = Cancelled("cancelled by the caller", phase=self._phase, outcome=self._outcome, advice=Advice.NOTHING)
         self._note(EntryKind.CANCELLED, now)
         self._give_up(error)
@@ -215,7 +245,7 @@ class AskMachine(Generic[T]):
     @property
     def over(self) -> bool:
         """Whether there is a result or an error, and nothing more to do."""
-        return isinstance(self._action, Done | GiveUp)
+        return isinstance(self._action, _OVER)
 
     def result(self) -> T:
         """The result, or the raised error of a call that gave up. `LocalProtocolError` while it is not over."""
@@ -280,20 +310,13 @@ class AskMachine(Generic[T]):
     def _will_repeat(self) -> None:
         """The exchange that just broke is asked again: for a subclass to count."""
 
-    def _held_index(self) -> int | None:
-        """The ``request_idx`` that stands in entries and errors."""
-        return None
-
     # The steps, each of which ends in exactly one pending action
-
-    def _take(self, given: AskInput) -> None:
-        self._state = advance(ASK_TABLE, self._state, given)
 
     def _ask(self, now: float) -> None:
         wait = self._action
         assert isinstance(wait, WaitUntil)
         request = self._encode()
-        self._take(AskInput.DUE)
+        self._state = advance(ASK_TABLE, self._state, AskInput.DUE)
         if self._repeating:
             self._repeats += 1
             self._repeating = False
@@ -346,7 +369,7 @@ class AskMachine(Generic[T]):
         )
 
     def _accept(self, result: T, now: float) -> None:
-        self._take(AskInput.ACCEPT)
+        self._state = advance(ASK_TABLE, self._state, AskInput.ACCEPT)
         self._action = Done(result=result)
 
     def _poll(self, now: float) -> None:
@@ -378,7 +401,7 @@ class AskMachine(Generic[T]):
 
     def _repeat_at_once(self, error: CallFailed, now: float) -> None:
         self._note(EntryKind.TROUBLE, now, None, f"{error.message}; the kept connection was stale")
-        self._take(AskInput.TROUBLE)
+        self._state = advance(ASK_TABLE, self._state, AskInput.TROUBLE)
         self._fresh = self._repeating = True
         self._action = WaitUntil(at=now, why=Why.RETRY)
 
@@ -388,18 +411,18 @@ class AskMachine(Generic[T]):
             # Nothing that could still come would come in time: better to say so now.
             self._stop_for_limit(self._deadline_name, now, error)
             return
-        self._take(given)
+        self._state = advance(ASK_TABLE, self._state, given)
         self._seconds_waited += pause
         self._action = WaitUntil(at=at, why=why)
         self._note(EntryKind.WAITING, now, None, why.value, at)
 
     def _refuse(self, error: CallFailed, now: float) -> None:
-        self._take(AskInput.REFUSE)
+        self._state = advance(ASK_TABLE, self._state, AskInput.REFUSE)
         self._note(EntryKind.GAVE_UP, now, error.status, error.message)
         self._give_up(error)
 
     def _stop_for_limit(self, limit: str, now: float, cause: CallFailed | None = None) -> None:
-        self._take(AskInput.LIMIT)
+        self._state = advance(ASK_TABLE, self._state, AskInput.LIMIT)
         number = getattr(self._policy, limit, None)
         message = f"the limit {limit}={number} is reached" if limit != self._deadline_name else "the deadline has come"
         error = LimitReached(
@@ -420,7 +443,7 @@ class AskMachine(Generic[T]):
 
     def _give_up(self, error: CallFailed) -> None:
         if error.request_idx is None:
-            error.request_idx = self._held_index()
+            error.request_idx = self._request_idx
         error.counts = self.counts
         error.record = self.record
         self._action = GiveUp(error=error)
@@ -428,7 +451,17 @@ class AskMachine(Generic[T]):
     def _note(
         self, kind: EntryKind, now: float, status: int | None = None, detail: str = "", until: float | None = None
     ) -> None:
-        self._log.append((kind, now, self._phase, self._asks, self._held_index(), status, detail, until))
+        self._log.append((kind, now, self._phase, self._asks, self._request_idx, status, detail, until))
+
+
+def joined(body: bytes | bytearray, data: bytes) -> bytes | bytearray:
+    """`body` and `data` behind it. What came in one piece, as nearly every answer does, stays that piece."""
+    if not body:
+        return bytes(data)
+    if type(body) is bytes:
+        body = bytearray(body)
+    body += data
+    return body
 
 
 def failure_of(

@@ -191,6 +191,8 @@ def _status(_instance: object, _attribute: object, value: Any) -> None:
 
 
 def _bytes(value: bytes | bytearray | memoryview) -> bytes:
+    if type(value) is bytes:
+        return value
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InvalidValue("body must be the answer's bytes as they came, not text that was made of them")
     return bytes(value)

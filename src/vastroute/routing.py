@@ -22,7 +22,7 @@ from .policy import Limits, RetryPolicy
 from .record import Counts, EntryKind, Record
 from .reqnum import ReqnumTracker, ReqnumVerdict
 from .signature import Reason, SignatureMode, Verdict, Verifier
-from .state import AskInput, AskState
+from .state import ASK_TABLE, AskInput, AskState, advance
 from .urls import Origin
 
 _NOT_BEGUN = frozenset({401, 403, 425, 429, 503})
@@ -111,6 +111,22 @@ class RouteCall(AskMachine[RouteResult]):
     order. The call ends with a `RouteResult` or one of the errors under `vastroute.CallFailed`.
     """
 
+    __slots__ = (
+        "_double_loads",
+        "_engine",
+        "_grant",
+        "_index_changes",
+        "_index_missing",
+        "_key_in_body",
+        "_not_ready",
+        "_request",
+        "_request_idx_since",
+        "_secret",
+        "_tracker",
+        "_verifier",
+        "_workers_lost",
+    )
+
     def __init__(
         self,
         request: RouteRequest,
@@ -152,6 +168,10 @@ class RouteCall(AskMachine[RouteResult]):
     @property
     def counts(self) -> Counts:
         """How often things have happened so far."""
+        return self._counts({})
+
+    def _counts(self, of_work: Mapping[str, Any]) -> Counts:
+        """The same, with what a whole call counts besides."""
         return Counts(
             asks=self._asks,
             polls=self._polls,
@@ -162,6 +182,7 @@ class RouteCall(AskMachine[RouteResult]):
             index_changes=self._index_changes,
             workers_lost=self._workers_lost,
             seconds_waited=self._seconds_waited,
+            **of_work,
         )
 
     def snapshot(self, *, now: float) -> RouteSnapshot:
@@ -190,7 +211,7 @@ class RouteCall(AskMachine[RouteResult]):
         detail = error if isinstance(error, str) else error.message
         cause = error if isinstance(error, CallFailed) else None
         if self._state is not AskState.ANSWERED:
-            self._take(AskInput.LOST)  # refuses, with the words of the table
+            self._state = advance(ASK_TABLE, self._state, AskInput.LOST)  # refuses, with the words of the table
         self._note(EntryKind.WORKER_LOST, now, cause.status if cause is not None else None, detail)
         if self._workers_lost >= self._policy.max_reroutes:
             self._stop_for_limit("max_reroutes", now, cause)
@@ -273,8 +294,8 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _regrant(self, raw: bytes, now: float) -> None:
         # The same road as a fresh answer takes, so that a saved grant is checked like any other.
-        self._take(AskInput.DUE)
-        self._take(AskInput.HEAD)
+        self._state = advance(ASK_TABLE, self._state, AskInput.DUE)
+        self._state = advance(ASK_TABLE, self._state, AskInput.HEAD)
         self._judge(HttpResponse(status=200, body=raw), now)
 
     # What the machine asks of us
@@ -298,9 +319,6 @@ class RouteCall(AskMachine[RouteResult]):
     @property
     def _first_ask_lost(self) -> bool:
         return self._request_idx is None and self._outcome is Outcome.PERHAPS_STARTED
-
-    def _held_index(self) -> int | None:
-        return self._request_idx
 
     def _judge(self, response: HttpResponse, now: float) -> None:
         try:

@@ -22,6 +22,7 @@ from .urls import join_target
 
 _OWN = (("content-type", "application/json"), ("accept-encoding", "identity"), ("user-agent", USER_AGENT))
 _PLAIN = Headers(_OWN)
+_JSON = json.JSONEncoder(allow_nan=False)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te", "upgrade"})
@@ -37,7 +38,7 @@ def _payload(value: Mapping[str, Any] | bytes) -> bytes:
         return value
     _check_object(value)
     try:
-        return json.dumps(dict(value), allow_nan=False).encode()
+        return _JSON.encode(dict(value)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(f"payload must be what JSON can hold: {error}") from None
 
@@ -53,6 +54,8 @@ def _check_object(value: object) -> None:
 
 
 def _headers(value: Any) -> Headers:
+    if value is _PLAIN or value == {}:
+        return _PLAIN
     headers = value if isinstance(value, Headers) else Headers(value)
     if clash := sorted(_FRAMING & {pair[0] for pair in headers if pair not in _OWN}):  # our own come back by evolve
         raise InvalidValue(f"headers must not hold what frames the request: {', '.join(clash)}")
@@ -80,7 +83,7 @@ class WorkerRequest:
     """The path at the worker, such as ``/v1/completions``; a slash in front is added where it lacks one."""
     payload: bytes = attrs.field(converter=_payload, repr=False)
     """A JSON object; given as a mapping, or as its JSON text, which is sent as it is."""
-    headers: Headers = attrs.field(converter=_headers, factory=Headers)
+    headers: Headers = attrs.field(converter=_headers, default=_PLAIN)
     """Headers of the caller's own. ``Authorization`` goes to the worker only if it is named here."""
     stream: bool = attrs.field(default=False, validator=_switch)
     """Whether the answer is wanted piece by piece, as it comes."""
