@@ -11,6 +11,7 @@ reachable is refused. An IPv6 address that stands for an IPv4 address leads wher
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
@@ -145,7 +146,7 @@ class Guard:
         if port < 1024 and port not in _WEB_PORTS and not self.allow_any_port:
             return _refusal(GuardReason.PORT, "allow_any_port", f"port {port} of {origin} belongs to another service")
         if ":" in host or _DOTTED.fullmatch(host):
-            return self._check(host, str(origin))
+            return self._check(host, origin)
         if _NUMERIC.fullmatch(host) and not self.allow_private_address:
             return _refusal(GuardReason.ADDRESS, PRIVATE, f"{origin} hides an IP address in an unusual spelling")
         if proxied and not self.allow_proxied_names:
@@ -161,7 +162,7 @@ class Guard:
         """
         return self._check(address, address if origin is None else f"{origin} ({address})")
 
-    def _check(self, address: str, shown: str) -> GuardRefusal | None:
+    def _check(self, address: str, shown: Origin | str) -> GuardRefusal | None:
         for name, switch in _classes(address):
             if switch is not None and not getattr(self, switch):
                 return _refusal(GuardReason.ADDRESS, switch, f"{shown} is not public: {name}")
@@ -174,34 +175,45 @@ def _refusal(reason: GuardReason, switch: str, text: str) -> GuardRefusal:
 
 def _classes(address: str) -> list[tuple[str, str | None]]:
     """What an IP address is: usually one class, or one for each IPv4 address that it stands for."""
-    from ipaddress import ip_address  # not a small import, and only the worker hop needs it
-
     address, zone, _ = address.partition("%")
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        raise InvalidValue(f"{address[:100]!r} is not an IP address") from None
-    rows, number = _rows(), int(parsed)
-    if parsed.version == 4:
-        classes = [_class_of(number, rows.ipv4)]
+    rows = _rows()
+    if _DOTTED.fullmatch(address):  # nearly every worker's
+        classes = [rows.ipv4.find(int.from_bytes(map(int, address.split(".")), "big"))]
     else:
-        classes = [_class_of(number, rows.ipv6)]
+        number = _ipv6(address)
+        classes = [rows.ipv6.find(number)]
         for network, name, stands_for in rows.embeddings:
             if number in network:
-                found = [_class_of(each & 0xFFFFFFFF, rows.ipv4) for each in stands_for(number)]
+                found = [rows.ipv4.find(each & 0xFFFFFFFF) for each in stands_for(number)]
                 classes = [(f"{each}, in its {name} form", switch) for each, switch in found]
     return [*classes, ("it is bound to one network link", PRIVATE)] if zone else classes
 
 
-def _class_of(number: int, rows: tuple[tuple[range, str, str | None], ...]) -> tuple[str, str | None]:
-    return next((name, switch) for network, name, switch in rows if number in network)
+def _ipv6(address: str) -> int:
+    from ipaddress import IPv6Address  # not a small import, and only a few workers need it
+
+    try:
+        return int(IPv6Address(address))
+    except ValueError:
+        raise InvalidValue(f"{address[:100]!r} is not an IP address") from None
+
+
+class _Classes(NamedTuple):
+    """One table, cut where the answer changes: from each of `starts` on, up to the next one, its class holds."""
+
+    starts: tuple[int, ...]
+    classes: tuple[tuple[str, str | None], ...]
+
+    def find(self, number: int) -> tuple[str, str | None]:
+        """The class of an address."""
+        return self.classes[bisect(self.starts, number) - 1]
 
 
 class _Rows(NamedTuple):
-    """The tables with their networks as ranges of numbers."""
+    """The tables, with numbers in place of addresses."""
 
-    ipv4: tuple[tuple[range, str, str | None], ...]
-    ipv6: tuple[tuple[range, str, str | None], ...]
+    ipv4: _Classes
+    ipv6: _Classes
     embeddings: tuple[tuple[range, str, Callable[[int], tuple[int, ...]]], ...]
 
 
@@ -214,8 +226,15 @@ def _rows() -> _Rows:
         parsed = ip_network(network)
         return range(int(parsed.network_address), int(parsed.broadcast_address) + 1)
 
+    def cut(table: tuple[tuple[str, str, str | None], ...]) -> _Classes:
+        rows = [(numbers(network), name, switch) for network, name, switch in table]
+        ends = {end for network, _, _ in rows for end in (network.start, network.stop)}
+        starts = tuple(sorted(ends)[:-1])  # one row holds every address, and behind it nothing begins
+        found = [next((name, switch) for network, name, switch in rows if start in network) for start in starts]
+        return _Classes(starts, tuple(found))
+
     return _Rows(
-        ipv4=tuple((numbers(network), name, switch) for network, name, switch in IPV4_CLASSES),
-        ipv6=tuple((numbers(network), name, switch) for network, name, switch in IPV6_CLASSES),
+        ipv4=cut(IPV4_CLASSES),
+        ipv6=cut(IPV6_CLASSES),
         embeddings=tuple((numbers(network), name, stands_for) for network, name, stands_for in IPV6_EMBEDDINGS),
     )

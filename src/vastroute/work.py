@@ -144,10 +144,15 @@ def encode_worker(
     return HttpRequest(
         method="POST",
         origin=grant.origin,
-        target=join_target(grant.path, work.route),
+        # The route alone was looked at when the work was made.
+        target=join_target(grant.path, work.route) if grant.path or work.route[:1] != "/" else work.route,
         headers=work.headers,
         body=b'{"auth_data": %b, "session_id": %b, "payload": %b}'
-        % (auth_data(grant, request_idx), json.dumps(session_id).encode(), work.payload),
+        % (
+            auth_data(grant, request_idx),
+            b"null" if session_id is None else json.dumps(session_id).encode(),
+            work.payload,
+        ),
     )
 
 

@@ -29,7 +29,7 @@ EVERYWHERE = frozenset({"__future__", "attrs", "collections", "enum", "functools
 FURTHER = {
     "__init__": {"importlib"},
     "reading": {"datetime"},
-    "guard": {"ipaddress"},
+    "guard": {"bisect", "ipaddress"},
     "http1": {"h11"},
     "lookups": {"binascii", "hashlib"},
     "signature": {"base64", "binascii", "cryptography", "hashlib", "hmac"},
