@@ -71,8 +71,9 @@ from .urls import Origin
 
 if TYPE_CHECKING:
     from .calls import Call, CallSnapshot
+    from .exchange import Broken, End, Event
     from .guard import Guard, GuardReason, GuardRefusal
-    from .http1 import Broken, ConnectTunnel, End, Event, Http1Connection
+    from .http1 import ConnectTunnel, Http1Connection
     from .lookups import (
         CONSOLE,
         WORKER_ROOT_PINS,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
         read_worker_root,
     )
     from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
+    from .plain import HeadMemory
     from .pool import Holding, Open, Pool, PoolLimits, Ticket, Use, Wait
     from .session_codec import (
         decode_session_create,
@@ -130,20 +132,21 @@ else:
 _ON_FIRST_USE = {
     "Admitted": "worker_guard",
     "Answer": "work",
-    "Broken": "http1",
+    "Broken": "exchange",
     "CONSOLE": "lookups",
     "Call": "calls",
     "CallSnapshot": "calls",
     "ConnectTunnel": "http1",
     "DEFAULT_LIFETIME": "sessions",
-    "End": "http1",
+    "End": "exchange",
     "EndpointInfo": "lookups",
     "Envelope": "worker_guard",
-    "Event": "http1",
+    "Event": "exchange",
     "EventStream": "streams",
     "Guard": "guard",
     "GuardReason": "guard",
     "GuardRefusal": "guard",
+    "HeadMemory": "plain",
     "Holding": "pool",
     "Http1Connection": "http1",
     "JsonLine": "streams",
@@ -238,6 +241,7 @@ __all__ = [
     "Guard",
     "GuardReason",
     "GuardRefusal",
+    "HeadMemory",
     "Headers",
     "Holding",
     "Http1Connection",

@@ -15,8 +15,8 @@ from .errors import CallFailed, FailureKind, Phase
 from .messages import HttpRequest, HttpResponse, ResponseHead
 
 if TYPE_CHECKING:
+    from .exchange import Event
     from .guard import Guard
-    from .http1 import Event
     from .record import Record
 
 T_co = TypeVar("T_co", covariant=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 
@@ -29,8 +29,9 @@ from .errors import (
     SessionGone,
     UnexpectedAnswer,
 )
+from .exchange import Broken, Event
 from .guard import Guard
-from .machine import failure_of, joined
+from .machine import failure_of, joined, whole_answer
 from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
@@ -42,9 +43,6 @@ from .signature import Reason, Verdict
 from .state import CALL_TABLE, CallInput, CallState, advance
 from .streams import StreamDecoder, StreamEvent, StreamLimits, stream_decoder
 from .work import Answer, WorkerRequest, decode_body, encode_worker
-
-if TYPE_CHECKING:
-    from .http1 import Event
 
 _OUT = frozenset({CallState.SENDING, CallState.READING, CallState.STREAMING})
 _READING = frozenset({CallState.READING, CallState.STREAMING})
@@ -182,11 +180,17 @@ class Call:
 
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`, as an HTTP library gives it."""
-        self.head(ResponseHead(status=response.status, headers=response.headers), now=now)
-        if response.body and self.reading:
-            self.chunk(response.body, now=now)
-        if self.reading:
-            self.end(now=now)
+        if (route := self._at_route) is not None:
+            route.receive(response, now=now)
+        elif self._work.stream:
+            self.head(ResponseHead(status=response.status, headers=response.headers), now=now)
+            if response.body:
+                self.chunk(response.body, now=now)
+            if self.reading:
+                self.end(now=now)
+        else:
+            self._state = advance(CALL_TABLE, self._state, CallInput.HEAD)
+            self._whole(response, now)
 
     def head(self, head: ResponseHead, *, now: float) -> None:
         """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
@@ -218,8 +222,9 @@ class Call:
                 self._give_up(self._masked(failure), now)
         else:
             self._body = joined(self._body, data)
-            if len(self._body) > self._most_body:
-                self._too_large(now)
+            assert self._head is not None
+            if len(self._body) > self._most_body(self._head.status):
+                self._end(now)
 
     def end(self, *, now: float) -> None:
         """The answer is complete."""
@@ -231,7 +236,7 @@ class Call:
         if self._decoder is not None:
             self._end_stream(self._decoder, now)
         else:
-            self._judge(now)
+            self._end(now)
 
     def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
         """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
@@ -240,15 +245,18 @@ class Call:
         """
         if (route := self._at_route) is not None:
             return route.feed(events, now=now, reused=reused)
+        if (response := whole_answer(events)) is not None:
+            self.receive(response, now=now)
+            return None
         for event in events:
             if type(event) is bytes:
                 self.chunk(event, now=now)
             elif type(event) is ResponseHead:
                 self.head(event, now=now)
-            elif (broken := getattr(event, "kind", None)) is None:
-                self.end(now=now)
+            elif type(event) is Broken:
+                self.failed(event.kind, sent=True, now=now, reused=reused)
             else:
-                self.failed(broken, sent=True, now=now, reused=reused)
+                self.end(now=now)
             if self._state not in _READING:
                 return None
         if self._state is CallState.SENDING:
@@ -447,11 +455,9 @@ class Call:
         """The route call, while it is its turn."""
         return self._route if self._state is CallState.ROUTING else None
 
-    @property
-    def _most_body(self) -> int:
+    def _most_body(self, status: int) -> int:
         """A refusal is judged by its status, however long its page; only a success has to be read whole."""
-        assert self._head is not None
-        return self._policy.max_body if 200 <= self._head.status < 300 else self._limits.max_body
+        return self._policy.max_body if 200 <= status < 300 else self._limits.max_body
 
     @property
     def _signature(self) -> Secret | None:
@@ -544,29 +550,32 @@ class Call:
         """When more of the answer must have come."""
         return min(self._bounds(self._state))
 
-    def _too_large(self, now: float) -> None:
-        assert self._head is not None
-        if not 200 <= self._head.status < 300:
-            self._body = self._body[: self._limits.max_body]
-            self._judge(now)
-            return
-        error = LimitReached(
-            f"the worker's answer is larger than the {self._policy.max_body} bytes allowed",
-            phase=Phase.WORKER,
-            outcome=Outcome.ANSWERED,
-            advice=Advice.RAISE_LIMIT,
-            status=self._head.status,
-            kind=FailureKind.TOO_LARGE,
-            limit="max_body",
-        )
-        self._give_up(error, now)
-
-    def _judge(self, now: float) -> None:
-        """A whole answer is here."""
+    def _end(self, now: float) -> None:
         head = self._head
         assert head is not None
-        response = HttpResponse(status=head.status, headers=head.headers, body=self._body)
-        row = outcome_of_status(head.status)
+        self._whole(HttpResponse(status=head.status, headers=head.headers, body=self._body), now)
+
+    def _whole(self, response: HttpResponse, now: float) -> None:
+        """A whole answer is here, or more of one than is allowed."""
+        most = self._most_body(response.status)
+        if len(response.body) <= most:
+            self._judge(response, now)
+        elif 200 <= response.status < 300:
+            error = LimitReached(
+                f"the worker's answer is larger than the {most} bytes allowed",
+                phase=Phase.WORKER,
+                outcome=Outcome.ANSWERED,
+                advice=Advice.RAISE_LIMIT,
+                status=response.status,
+                kind=FailureKind.TOO_LARGE,
+                limit="max_body",
+            )
+            self._give_up(error, now)
+        else:
+            self._judge(attrs.evolve(response, body=response.body[:most]), now)
+
+    def _judge(self, response: HttpResponse, now: float) -> None:
+        row = outcome_of_status(response.status)
         if row.then is not Then.ANSWER:
             self._conclude(row, _refusal(row, response, self._session is not None, self._signature), now)
             return
@@ -576,7 +585,7 @@ class Call:
             failure.excerpt = excerpt(response.body, self._signature)
             self._give_up(failure, now)
             return
-        self._answer(response.headers, response.body, data, now)
+        self._answer(response.status, response.headers, response.body, data, now)
 
     def _keep(self, events: Sequence[StreamEvent]) -> None:
         if self._events is None:
@@ -607,13 +616,12 @@ class Call:
             error.body = decoder.rest
             self._give_up(error, now)
             return
-        self._answer(self._head.headers, b"", None, now)
+        self._answer(head.status, head.headers, b"", None, now)
 
-    def _answer(self, headers: Headers, body: bytes, data: Any, now: float) -> None:
-        assert self._head is not None
+    def _answer(self, status: int, headers: Headers, body: bytes, data: Any, now: float) -> None:
         self._state = advance(CALL_TABLE, self._state, CallInput.ANSWER)
         self._seconds_working += now - self._sent_at
-        self._note(EntryKind.ANSWERED, now, self._head.status)
+        self._note(EntryKind.ANSWERED, now, status)
         granted, held = self._granted, self._session
         if granted is not None:
             grant, verdict, reqnum = granted.grant, granted.verdict, granted.reqnum
@@ -623,7 +631,7 @@ class Call:
             grant, verdict, reqnum, differences = held.grant, _NOT_LOOKED, None, ()
         self._action = Done(
             result=Answer(
-                status=self._head.status,
+                status=status,
                 headers=headers,
                 body=body,
                 data=data,

@@ -17,6 +17,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import attrs
+
 from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
 from .errors import (
     Advice,
@@ -31,6 +33,7 @@ from .errors import (
     Phase,
     UnexpectedAnswer,
 )
+from .exchange import Broken, End, Event
 from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
 from .policy import Limits, RetryPolicy
 from .reading import excerpt
@@ -39,7 +42,6 @@ from .state import ASK_TABLE, AskInput, AskState, advance
 
 if TYPE_CHECKING:
     from .guard import Guard
-    from .http1 import Event
 
 T = TypeVar("T")
 
@@ -154,10 +156,7 @@ class AskMachine(Generic[T]):
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`, as an HTTP library gives it."""
         self._state = advance(ASK_TABLE, self._state, AskInput.HEAD)
-        if len(response.body) > self._limits.max_body:
-            self._too_large(ResponseHead(status=response.status, headers=response.headers), response.body, now)
-        else:
-            self._answer(response, now)
+        self._whole(response, now)
 
     def head(self, head: ResponseHead, *, now: float) -> None:
         """The beginning of the answer to the pending `Send`; then `chunk` for each piece, and `end`."""
@@ -170,15 +169,13 @@ class AskMachine(Generic[T]):
         self._state = advance(ASK_TABLE, self._state, AskInput.CHUNK)
         self._body = joined(self._body, data)
         if len(self._body) > self._limits.max_body:
-            assert self._head is not None
-            self._too_large(self._head, bytes(self._body), now)
+            self._end(now)
 
     def end(self, *, now: float) -> None:
         """The answer is complete."""
         if self._state is not AskState.READING:
             self._state = advance(ASK_TABLE, self._state, AskInput.ACCEPT)  # refuses, with the words of the table
-        assert self._head is not None
-        self._answer(HttpResponse(status=self._head.status, headers=self._head.headers, body=self._body), now)
+        self._end(now)
 
     def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
         """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
@@ -186,15 +183,18 @@ class AskMachine(Generic[T]):
         None once no more of it is wanted: then `next_action` says how to go on, and if the connection's exchange is not
         at its end, the connection is of no more use. `reused` as for `failed`.
         """
+        if (response := whole_answer(events)) is not None:
+            self.receive(response, now=now)
+            return None
         for event in events:
             if type(event) is bytes:
                 self.chunk(event, now=now)
             elif type(event) is ResponseHead:
                 self.head(event, now=now)
-            elif (broken := getattr(event, "kind", None)) is None:
-                self.end(now=now)
+            elif type(event) is Broken:
+                self.failed(event.kind, sent=True, now=now, reused=reused)
             else:
-                self.failed(broken, sent=True, now=now, reused=reused)
+                self.end(now=now)
             if self._state is not AskState.READING:
                 return None
         action = self._action
@@ -341,32 +341,34 @@ class AskMachine(Generic[T]):
         self._fresh = False
         self._note(EntryKind.ASKED, now)
 
-    def _answer(self, response: HttpResponse, now: float) -> None:
-        self._outcome = Outcome.ANSWERED
+    def _end(self, now: float) -> None:
+        head = self._head
+        assert head is not None
         self._head = None
-        self._judge(response, now)
+        self._whole(HttpResponse(status=head.status, headers=head.headers, body=self._body), now)
 
-    def _too_large(self, head: ResponseHead, body: bytes, now: float) -> None:
-        # A refusal is judged by its status, however long its page; only a success has to be read whole.
-        cut = HttpResponse(status=head.status, headers=head.headers, body=body[: self._limits.max_body])
-        if not 200 <= head.status < 300:
-            self._answer(cut, now)
-            return
+    def _whole(self, response: HttpResponse, now: float) -> None:
+        """A whole answer is here, or more of one than is allowed."""
         self._outcome = Outcome.ANSWERED
-        self._head = None
-        self._refuse(
-            UnexpectedAnswer(
-                f"the answer is larger than the {self._limits.max_body} bytes allowed",
-                phase=self._phase,
-                outcome=Outcome.ANSWERED,
-                advice=Advice.CHECK_ANSWER,
-                status=head.status,
-                excerpt=excerpt(body, self._key),
-                kind=FailureKind.TOO_LARGE,
-                limit="max_body",
-            ),
-            now,
-        )
+        if len(response.body) <= self._limits.max_body:
+            self._judge(response, now)
+        elif 200 <= response.status < 300:
+            self._refuse(
+                UnexpectedAnswer(
+                    f"the answer is larger than the {self._limits.max_body} bytes allowed",
+                    phase=self._phase,
+                    outcome=Outcome.ANSWERED,
+                    advice=Advice.CHECK_ANSWER,
+                    status=response.status,
+                    excerpt=excerpt(response.body, self._key),
+                    kind=FailureKind.TOO_LARGE,
+                    limit="max_body",
+                ),
+                now,
+            )
+        else:
+            # A refusal is judged by its status, however long its page; only a success has to be read whole.
+            self._judge(attrs.evolve(response, body=response.body[: self._limits.max_body]), now)
 
     def _accept(self, result: T, now: float) -> None:
         self._state = advance(ASK_TABLE, self._state, AskInput.ACCEPT)
@@ -452,6 +454,15 @@ class AskMachine(Generic[T]):
         self, kind: EntryKind, now: float, status: int | None = None, detail: str = "", until: float | None = None
     ) -> None:
         self._log.append((kind, now, self._phase, self._asks, self._request_idx, status, detail, until))
+
+
+def whole_answer(events: Sequence[Event]) -> HttpResponse | None:
+    """The answer that `events` are, if they are all of it, as nearly always."""
+    if len(events) == 3:
+        head, body, end = events
+        if type(end) is End and type(body) is bytes and type(head) is ResponseHead:
+            return HttpResponse(status=head.status, headers=head.headers, body=body)
+    return None
 
 
 def joined(body: bytes | bytearray, data: bytes) -> bytes | bytearray:

@@ -32,8 +32,12 @@ class Core:
         self._verifier = vastroute.Verifier(TEST_PUBLIC_KEY)
         self._tracker = vastroute.ReqnumTracker()
         self._guard = vastroute.Guard(allow_plain_http=True, allow_private_address=True)
-        self._connections = vastroute.Http1Connection(), vastroute.Http1Connection()
+        self._heads = vastroute.HeadMemory()
+        self._connections = self._connection(), self._connection()
         self._replies = tuple(_HEAD % (len(body), body) for body in (grant(PORT), answer()))
+
+    def _connection(self) -> vastroute.Http1Connection:
+        return vastroute.Http1Connection(heads=self._heads)
 
     def route(self) -> vastroute.RouteResult:
         """One route, of which everything is looked at."""

@@ -1,7 +1,11 @@
-"""The short way through `http1`: whatever it reads, h11 reads the same, however the bytes are cut."""
+"""The short way through an answer: whatever it reads, h11 reads the same, however the bytes are cut.
+
+And what connections remember of heads changes nothing but the time.
+"""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 
 import h11
@@ -16,8 +20,13 @@ from vastroute import (
     Event,
     FailureKind,
     Headers,
+    HeadMemory,
     Http1Connection,
     HttpRequest,
+    InvalidValue,
+    Limits,
+    LocalProtocolError,
+    Origin,
     ResponseHead,
     Secret,
 )
@@ -96,9 +105,14 @@ def as_values(events: Iterable[Event]) -> Plain:
     return tuple([*seen, ("body", body)] if body else seen)
 
 
-def ours(data: bytes, sizes: list[int], *, closed: bool) -> tuple[Plain, bool]:
-    connection = Http1Connection()
+def ours(
+    data: bytes, sizes: list[int], *, closed: bool, heads: HeadMemory | None = None, before: bytes = b""
+) -> tuple[Plain, bool]:
+    connection = Http1Connection(heads=heads)
     connection.send(REQUEST)
+    if before:
+        connection.receive(before)
+        connection.send(REQUEST)
     events: list[Event] = []
     at = turn = 0
     while at < len(data) and not (events and isinstance(events[-1], End | Broken)):
@@ -142,6 +156,20 @@ def test_whatever_comes_is_read_as_h11_reads_it(data: bytes, sizes: list[int], c
     assert ours(data, [len(data)], closed=closed) == judged_by_h11(data, closed=closed)
 
 
+@settings(max_examples=200)
+@given(data=answers(), before=st.sampled_from((PLAIN, KEPT, EMPTY, CHUNKED, TRAILERS)), closed=st.booleans())
+@example(data=CHUNKED, before=CHUNKED, closed=False)
+@example(data=PLAIN + b"x", before=PLAIN, closed=False)
+@example(data=PLAIN[:-1], before=PLAIN, closed=True)
+def test_what_was_read_before_changes_nothing(data: bytes, before: bytes, closed: bool) -> None:
+    expected = judged_by_h11(data, closed=closed)
+    heads = HeadMemory(most=2)
+    for _ in range(2):
+        assert ours(data, [len(data)], closed=closed, before=before) == expected
+        assert ours(data, [len(data)], closed=closed, heads=heads) == expected
+        assert ours(data, [7, 60], closed=closed, heads=heads, before=before) == expected
+
+
 @pytest.mark.parametrize("data", BEGINNINGS)
 def test_every_single_cut(data: bytes) -> None:
     expected = judged_by_h11(data, closed=False)
@@ -172,3 +200,73 @@ def test_the_head_of_one_answer_is_not_taken_for_the_next() -> None:
         assert isinstance(head, ResponseHead)
         assert head.status == status
         assert rest == [b"hello", End()]
+
+
+@pytest.mark.parametrize("data", [PLAIN, CHUNKED])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_without_a_limit_a_body_of_any_length_comes(data: bytes, size: int) -> None:
+    connection = Http1Connection(Limits(max_body=0))
+    connection.send(REQUEST, limit_body=False)
+    head = data.index(b"\r\n\r\n") + 4
+    events = connection.receive(data[:head])
+    for at in range(head, len(data), size):
+        events += connection.receive(data[at : at + size])
+    assert as_values(events) == judged_by_h11(data, closed=False)[0]
+
+
+class TestHeadMemory:
+    def test_a_new_connection_writes_what_one_without_memory_writes(self) -> None:
+        heads = HeadMemory(most=2)
+        origins = [Origin.parse(f"https://worker-{number}.example") for number in (1, 2, 3, 1)]
+        for origin in origins:
+            for method, target in (("POST", "/a"), ("POST", "/b"), ("GET", "/a")):
+                for body in (b"", b"work"):
+                    each = HttpRequest(method=method, origin=origin, target=target, headers=REQUEST.headers, body=body)
+                    for _ in range(2):
+                        assert Http1Connection(heads=heads).send(each) == Http1Connection().send(each)
+
+    @pytest.mark.parametrize("method", ["POST", "HEAD"])
+    def test_how_an_answer_is_to_be_read_goes_with_the_request(self, method: str) -> None:
+        heads = HeadMemory()
+        each = HttpRequest(method=method, origin=ENGINE, target="/", headers=Headers())
+        for _ in range(2):
+            connection = Http1Connection(heads=heads)
+            connection.send(each)
+            events = connection.receive(PLAIN)
+            assert [type(event) for event in events] == (
+                [ResponseHead, End] if method == "HEAD" else [ResponseHead, bytes, End]
+            )
+
+    def test_each_connection_keeps_to_its_own_limits(self) -> None:
+        heads = HeadMemory()
+        for limits, expected in (
+            (Limits(), End),
+            (Limits(max_headers=2), Broken),
+            (Limits(max_head=40), Broken),
+            (Limits(max_body=4), Broken),
+            (Limits(), End),
+        ):
+            connection = Http1Connection(limits, heads=heads)
+            connection.send(REQUEST)
+            assert type(connection.receive(PLAIN)[-1]) is expected
+
+    def test_the_oldest_heads_go(self) -> None:
+        heads = HeadMemory(most=2)
+        for status in (200, 201, 202, 200):
+            connection = Http1Connection(heads=heads)
+            connection.send(REQUEST)
+            head, *_ = connection.receive(PLAIN.replace(b"200", str(status).encode()))
+            assert isinstance(head, ResponseHead)
+            assert head.status == status
+
+    def test_no_key_shows(self) -> None:
+        heads = HeadMemory()
+        Http1Connection(heads=heads).send(REQUEST)
+        assert "test-key" not in repr(heads)
+        with pytest.raises(LocalProtocolError, match="never pickled"):
+            pickle.dumps(heads)
+
+    @pytest.mark.parametrize("most", [0, -1, True, 1.5, "64", None])
+    def test_it_holds_at_least_one(self, most: object) -> None:
+        with pytest.raises(InvalidValue, match="most must be a whole number of at least 1"):
+            HeadMemory(most=most)  # type: ignore[arg-type]
