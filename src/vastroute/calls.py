@@ -36,7 +36,7 @@ from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
 from .reading import excerpt, host_of, retry_after
-from .record import Counts, EntryKind, Record, Row
+from .record import NOTHING, Counts, EntryKind, Record, Row
 from .routing import RouteCall, RouteResult, RouteSnapshot
 from .sessions import SessionHandle
 from .signature import Reason, Verdict
@@ -386,13 +386,22 @@ class Call:
     @property
     def counts(self) -> Counts:
         """How often things have happened so far, on both hops."""
-        of_work: dict[str, Any] = {
-            "work_attempts": self._attempts,
-            "possible_double_runs": self._double_runs,
-            "seconds_routing": self._seconds_routing,
-            "seconds_working": self._seconds_working,
-        }
-        return Counts(**of_work) if self._route is None else self._route._counts(of_work)
+        routing = NOTHING if self._route is None else self._route._counts
+        return Counts(
+            asks=routing.asks,
+            polls=routing.polls,
+            retries=routing.retries,
+            repeats=routing.repeats,
+            possible_double_loads=routing.possible_double_loads,
+            index_missing=routing.index_missing,
+            index_changes=routing.index_changes,
+            workers_lost=routing.workers_lost,
+            seconds_waited=routing.seconds_waited,
+            work_attempts=self._attempts,
+            possible_double_runs=self._double_runs,
+            seconds_routing=self._seconds_routing,
+            seconds_working=self._seconds_working,
+        )
 
     def snapshot(self, *, now: float) -> CallSnapshot:
         """Where the call stands at `now`."""

@@ -37,7 +37,7 @@ from .exchange import Broken, End, Event
 from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
 from .policy import Limits, RetryPolicy
 from .reading import excerpt
-from .record import Counts, EntryKind, Record, Row
+from .record import NOTHING, ONE_ASK, Counts, EntryKind, Record, Row
 from .state import ASK_TABLE, AskInput, AskState, advance
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class AskMachine(Generic[T]):
 
     __slots__ = (
         "_action",
-        "_asks",
         "_body",
+        "_counts",
         "_deadline",
         "_deadline_name",
         "_fresh",
@@ -90,13 +90,9 @@ class AskMachine(Generic[T]):
         "_outcome",
         "_phase",
         "_policy",
-        "_polls",
         "_repeating",
-        "_repeats",
         "_request_idx",
-        "_retries",
         "_rng",
-        "_seconds_waited",
         "_state",
         "_total",
     )
@@ -124,8 +120,7 @@ class AskMachine(Generic[T]):
         self._deadline_name = "total"
         self._state = AskState.WAITING
         self._action: Send | Receive | WaitUntil | Done[T] | GiveUp = _AT_ONCE
-        self._asks = self._polls = self._retries = self._repeats = 0
-        self._seconds_waited = 0.0
+        self._counts = NOTHING
         self._outcome = Outcome.NOT_SENT
         self._fresh = False
         self._repeating = False
@@ -285,13 +280,7 @@ class AskMachine(Generic[T]):
     @property
     def counts(self) -> Counts:
         """How often things have happened so far."""
-        return Counts(
-            asks=self._asks,
-            polls=self._polls,
-            retries=self._retries,
-            repeats=self._repeats,
-            seconds_waited=self._seconds_waited,
-        )
+        return self._counts
 
     # What a subclass says
 
@@ -317,23 +306,24 @@ class AskMachine(Generic[T]):
         assert isinstance(wait, WaitUntil)
         request = self._encode()
         self._state = advance(ASK_TABLE, self._state, AskInput.DUE)
+        counts = self._counts
         if self._repeating:
-            self._repeats += 1
+            counts = counts.plus(repeats=1)
             self._repeating = False
-        elif self._asks:
-            self._polls += wait.why is Why.POLL
-            self._retries += wait.why is Why.RETRY
+        elif counts.asks:
+            counts = counts.plus(polls=wait.why is Why.POLL, retries=wait.why is Why.RETRY)
+        self._counts = counts
         if self._guard is not None and (refusal := self._guard.check_origin(request.origin)):
             self._refuse(refusal.as_error(phase=self._phase), now)
             return
-        self._asks += 1
+        self._counts = counts = ONE_ASK if counts is NOTHING else counts.plus(asks=1)
         self._outcome = Outcome.PERHAPS_STARTED
         by = min(now + self._policy.ask_limit, self._deadline)
         self._action = Send(
             request=request,
             connect_by=by,
             deadline=by,
-            attempt=self._asks,
+            attempt=counts.asks,
             phase=self._phase,
             fresh=self._fresh,
             guard=self._guard,
@@ -376,10 +366,11 @@ class AskMachine(Generic[T]):
 
     def _poll(self, now: float) -> None:
         """Nothing is ready: ask again after a pause, if the limits allow."""
-        if self._polls >= self._policy.max_polls:
+        polls = self._counts.polls
+        if polls >= self._policy.max_polls:
             self._stop_for_limit("max_polls", now)
             return
-        pause = self._policy.poll_pause.seconds(self._polls + 1, self._rng())
+        pause = self._policy.poll_pause.seconds(polls + 1, self._rng())
         self._wait(AskInput.NOT_READY, Why.POLL, pause, now)
 
     def _trouble(self, error: CallFailed, now: float) -> None:
@@ -390,10 +381,10 @@ class AskMachine(Generic[T]):
         self._note(EntryKind.TROUBLE, now, error.status, error.message)
         if not self._may_repeat():
             self._stop_for_limit("first_ask_repeats", now, error)
-        elif self._retries >= self._policy.max_retries:
+        elif (retries := self._counts.retries) >= self._policy.max_retries:
             self._stop_for_limit("max_retries", now, error)
         else:
-            self._wait(AskInput.TROUBLE, Why.RETRY, self._pause(self._retries + 1, error), now, error)
+            self._wait(AskInput.TROUBLE, Why.RETRY, self._pause(retries + 1, error), now, error)
 
     def _pause(self, number: int, error: CallFailed | None) -> float:
         pause = self._policy.retry_pause.seconds(number, self._rng())
@@ -414,7 +405,7 @@ class AskMachine(Generic[T]):
             self._stop_for_limit(self._deadline_name, now, error)
             return
         self._state = advance(ASK_TABLE, self._state, given)
-        self._seconds_waited += pause
+        self._counts = self._counts.plus(seconds_waited=pause)
         self._action = WaitUntil(at=at, why=why)
         self._note(EntryKind.WAITING, now, None, why.value, at)
 
@@ -446,14 +437,14 @@ class AskMachine(Generic[T]):
     def _give_up(self, error: CallFailed) -> None:
         if error.request_idx is None:
             error.request_idx = self._request_idx
-        error.counts = self.counts
+        error.counts = self._counts
         error.record = self.record
         self._action = GiveUp(error=error)
 
     def _note(
         self, kind: EntryKind, now: float, status: int | None = None, detail: str = "", until: float | None = None
     ) -> None:
-        self._log.append((kind, now, self._phase, self._asks, self._request_idx, status, detail, until))
+        self._log.append((kind, now, self._phase, self._counts.asks, self._request_idx, status, detail, until))
 
 
 def whole_answer(events: Sequence[Event]) -> HttpResponse | None:

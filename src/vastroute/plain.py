@@ -64,7 +64,7 @@ def read_head(data: bytes) -> PlainHead | None:
 
 
 RequestParts: TypeAlias = tuple[Headers, str, str, Origin, bool]
-"""All of a request that its head depends on: headers, method, target, origin, and whether it names the length of a body,
+"""All of a request that its head depends on: headers, method, target, origin, and whether it names a body's length,
 but not which."""
 
 

@@ -137,3 +137,12 @@ class Counts:
     """Seconds from asking for a worker to its grant, over all grants of the call."""
     seconds_working: float = 0.0
     """Seconds of exchanges with workers, streams included."""
+
+    def plus(self, **more: float) -> Counts:
+        """The same with `more` of what is named."""
+        return attrs.evolve(self, **{name: getattr(self, name) + each for name, each in more.items()})
+
+
+NOTHING = Counts()
+ONE_ASK = Counts(asks=1)
+"""What nearly every call for a worker comes to."""

@@ -112,11 +112,8 @@ class RouteCall(AskMachine[RouteResult]):
     """
 
     __slots__ = (
-        "_double_loads",
         "_engine",
         "_grant",
-        "_index_changes",
-        "_index_missing",
         "_key_in_body",
         "_not_ready",
         "_request",
@@ -124,7 +121,6 @@ class RouteCall(AskMachine[RouteResult]):
         "_secret",
         "_tracker",
         "_verifier",
-        "_workers_lost",
     )
 
     def __init__(
@@ -151,7 +147,6 @@ class RouteCall(AskMachine[RouteResult]):
         self._key_in_body = key_in_body
         self._request_idx = request.request_idx
         self._request_idx_since: float | None = None
-        self._double_loads = self._index_missing = self._index_changes = self._workers_lost = 0
         self._not_ready: NotReady | None = None
         self._grant: Grant | None = None
 
@@ -165,26 +160,6 @@ class RouteCall(AskMachine[RouteResult]):
         """The engine's last word that nothing was ready."""
         return self._not_ready
 
-    @property
-    def counts(self) -> Counts:
-        """How often things have happened so far."""
-        return self._counts({})
-
-    def _counts(self, of_work: Mapping[str, Any]) -> Counts:
-        """The same, with what a whole call counts besides."""
-        return Counts(
-            asks=self._asks,
-            polls=self._polls,
-            retries=self._retries,
-            repeats=self._repeats,
-            possible_double_loads=self._double_loads,
-            index_missing=self._index_missing,
-            index_changes=self._index_changes,
-            workers_lost=self._workers_lost,
-            seconds_waited=self._seconds_waited,
-            **of_work,
-        )
-
     def snapshot(self, *, now: float) -> RouteSnapshot:
         """Where the call stands at `now`."""
         action = self._action
@@ -197,7 +172,7 @@ class RouteCall(AskMachine[RouteResult]):
             due_in=max(0.0, action.at - now) if isinstance(action, WaitUntil) else 0.0,
             why=action.why if isinstance(action, WaitUntil) else None,
             in_flight=self._state in {AskState.ASKING, AskState.READING},
-            counts=self.counts,
+            counts=self._counts,
             not_ready=self._not_ready,
             grant=self._grant,
         )
@@ -213,12 +188,14 @@ class RouteCall(AskMachine[RouteResult]):
         if self._state is not AskState.ANSWERED:
             self._state = advance(ASK_TABLE, self._state, AskInput.LOST)  # refuses, with the words of the table
         self._note(EntryKind.WORKER_LOST, now, cause.status if cause is not None else None, detail)
-        if self._workers_lost >= self._policy.max_reroutes:
+        lost = self._counts.workers_lost
+        if lost >= self._policy.max_reroutes:
             self._stop_for_limit("max_reroutes", now, cause)
             return
         self._grant = None
-        self._wait(AskInput.LOST, Why.REROUTE, self._pause(self._workers_lost + 1, cause), now, cause)
-        self._workers_lost += self._state is AskState.WAITING
+        self._wait(AskInput.LOST, Why.REROUTE, self._pause(lost + 1, cause), now, cause)
+        if self._state is AskState.WAITING:
+            self._counts = self._counts.plus(workers_lost=1)
 
     @classmethod
     def resume(
@@ -285,10 +262,7 @@ class RouteCall(AskMachine[RouteResult]):
         return call
 
     def _take_up(self, counts: Counts, index: int | None, since: float | None, wait: WaitUntil) -> None:
-        self._asks, self._polls, self._retries = counts.asks, counts.polls, counts.retries
-        self._repeats, self._seconds_waited = counts.repeats, counts.seconds_waited
-        self._double_loads, self._workers_lost = counts.possible_double_loads, counts.workers_lost
-        self._index_missing, self._index_changes = counts.index_missing, counts.index_changes
+        self._counts = counts
         self._request_idx, self._request_idx_since = index, since
         self._action = WaitUntil(at=min(wait.at, self._deadline), why=wait.why)
 
@@ -311,10 +285,11 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _may_repeat(self) -> bool:
         """A first ask that may have arrived is repeated only so often: each time its load may count twice."""
-        return not self._first_ask_lost or self._double_loads < self._policy.first_ask_repeats
+        return not self._first_ask_lost or self._counts.possible_double_loads < self._policy.first_ask_repeats
 
     def _will_repeat(self) -> None:
-        self._double_loads += self._first_ask_lost
+        if self._first_ask_lost:
+            self._counts = self._counts.plus(possible_double_loads=1)
 
     @property
     def _first_ask_lost(self) -> bool:
@@ -328,7 +303,8 @@ class RouteCall(AskMachine[RouteResult]):
             unnamed = self._request_idx is None and error.status not in _NOT_BEGUN
             self._trouble(error, now)
             # Something answered, and nobody knows whether the engine took the ask: what follows may count twice.
-            self._double_loads += unnamed and self._state is AskState.WAITING
+            if unnamed and self._state is AskState.WAITING:
+                self._counts = self._counts.plus(possible_double_loads=1)
             return
         self._hold(answer.request_idx, now, missing=True)
         if isinstance(answer, Grant):
@@ -339,10 +315,11 @@ class RouteCall(AskMachine[RouteResult]):
     def _hold(self, index: int | None, now: float, *, missing: bool) -> None:
         """Keep the request's number: an answer without one clears nothing, one with another is adopted and noted."""
         if index is None:
-            self._index_missing += missing and self._request_idx is not None
+            if missing and self._request_idx is not None:
+                self._counts = self._counts.plus(index_missing=1)
         elif index != self._request_idx:
             if self._request_idx is not None:
-                self._index_changes += 1
+                self._counts = self._counts.plus(index_changes=1)
                 self._note(EntryKind.INDEX_CHANGED, now, None, f"from {self._request_idx} to {index}")
             self._request_idx = index
             self._request_idx_since = now
@@ -378,7 +355,7 @@ class RouteCall(AskMachine[RouteResult]):
                 differences=differences,
                 request_idx=self._request_idx,
                 request_idx_age=self._age(now),
-                counts=self.counts,
+                counts=self._counts,
                 record=self.record,
             ),
             now,
