@@ -1,6 +1,6 @@
 """Call Vast.ai's serverless GPU workers: the protocol as pure machines and functions, without any I/O.
 
-What needs h11 or is rarely used is loaded on first use, so that importing this costs little.
+Each name is loaded when it is first used, so that importing this costs next to nothing.
 """
 
 from __future__ import annotations
@@ -8,70 +8,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .actions import Action, Done, GiveUp, Machine, Receive, Send, WaitUntil, Why
-from .codec import decode_route, encode_route
-from .errors import (
-    Advice,
-    CallFailed,
-    Cancelled,
-    ConnectionFailed,
-    FailureKind,
-    InvalidValue,
-    KeyRefused,
-    LimitReached,
-    LocalProtocolError,
-    Outcome,
-    Phase,
-    Refused,
-    SessionGone,
-    SignatureRefused,
-    TunnelFailed,
-    UnexpectedAnswer,
-    VastrouteError,
-)
-from .machine import AskMachine
-from .messages import (
-    ENGINE,
-    Grant,
-    Headers,
-    HttpRequest,
-    HttpResponse,
-    NotReady,
-    ResponseHead,
-    RouteRequest,
-    Secret,
-)
-from .policy import Limits, Pause, RetryPolicy, WorkPolicy, WorstCase
-from .record import Counts, Entry, EntryKind, Record
-from .reqnum import ReqnumGate, ReqnumOrder, ReqnumTracker, ReqnumVerdict
-from .routing import RouteCall, RouteResult, RouteSnapshot
-from .signature import (
-    FORMS,
-    PublicKey,
-    Reason,
-    SignatureMode,
-    SigningForm,
-    Verdict,
-    Verifier,
-    signed_text,
-    verify,
-)
-from .state import (
-    ASK_TABLE,
-    CALL_TABLE,
-    SESSION_TABLE,
-    AskInput,
-    AskState,
-    CallInput,
-    CallState,
-    SessionInput,
-    SessionState,
-)
-from .urls import Origin
-
 if TYPE_CHECKING:
+    from .actions import Action, Done, GiveUp, Machine, Receive, Send, WaitUntil, Why
     from .calls import Call, CallSnapshot
+    from .codec import decode_route, encode_route
+    from .errors import (
+        Advice,
+        CallFailed,
+        Cancelled,
+        ConnectionFailed,
+        FailureKind,
+        InvalidValue,
+        KeyRefused,
+        LimitReached,
+        LocalProtocolError,
+        Outcome,
+        Phase,
+        Refused,
+        SessionGone,
+        SignatureRefused,
+        TunnelFailed,
+        UnexpectedAnswer,
+        VastrouteError,
+    )
     from .exchange import Broken, End, Event
+    from .forms import FORMS, SigningForm, signed_text
     from .guard import Guard, GuardReason, GuardRefusal
     from .http1 import ConnectTunnel, Http1Connection
     from .lookups import (
@@ -90,9 +51,25 @@ if TYPE_CHECKING:
         encode_workers,
         read_worker_root,
     )
+    from .machine import AskMachine
+    from .messages import (
+        ENGINE,
+        Grant,
+        Headers,
+        HttpRequest,
+        HttpResponse,
+        NotReady,
+        ResponseHead,
+        RouteRequest,
+        Secret,
+    )
     from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
     from .plain import HeadMemory
+    from .policy import Limits, Pause, RetryPolicy, WorkPolicy, WorstCase
     from .pool import Holding, Open, Pool, PoolLimits, Ticket, Use, Wait
+    from .record import Counts, Entry, EntryKind, Record
+    from .reqnum import ReqnumGate, ReqnumOrder, ReqnumTracker, ReqnumVerdict
+    from .routing import RouteCall, RouteResult, RouteSnapshot
     from .session_codec import (
         decode_session_create,
         decode_session_end,
@@ -105,6 +82,18 @@ if TYPE_CHECKING:
         session_payload,
     )
     from .sessions import DEFAULT_LIFETIME, SessionEnded, SessionHandle, SessionInfo, SessionLife
+    from .signature import PublicKey
+    from .state import (
+        ASK_TABLE,
+        CALL_TABLE,
+        SESSION_TABLE,
+        AskInput,
+        AskState,
+        CallInput,
+        CallState,
+        SessionInput,
+        SessionState,
+    )
     from .streams import (
         EventStream,
         JsonLine,
@@ -116,6 +105,9 @@ if TYPE_CHECKING:
         StreamLimits,
         stream_decoder,
     )
+    from .urls import Origin
+    from .verdicts import Reason, SignatureMode, Verdict
+    from .verification import Verifier, verify
     from .work import Answer, WorkerRequest, auth_data, decode_body, encode_worker
     from .worker_guard import Admitted, Envelope, Rejected, RejectReason, WorkerGuard
 else:
@@ -130,55 +122,124 @@ else:
 
 
 _ON_FIRST_USE = {
+    "ASK_TABLE": "state",
+    "Action": "actions",
     "Admitted": "worker_guard",
+    "Advice": "errors",
     "Answer": "work",
+    "AskInput": "state",
+    "AskMachine": "machine",
+    "AskState": "state",
     "Broken": "exchange",
+    "CALL_TABLE": "state",
     "CONSOLE": "lookups",
     "Call": "calls",
+    "CallFailed": "errors",
+    "CallInput": "state",
     "CallSnapshot": "calls",
+    "CallState": "state",
+    "Cancelled": "errors",
     "ConnectTunnel": "http1",
+    "ConnectionFailed": "errors",
+    "Counts": "record",
     "DEFAULT_LIFETIME": "sessions",
+    "Done": "actions",
+    "ENGINE": "messages",
     "End": "exchange",
     "EndpointInfo": "lookups",
+    "Entry": "record",
+    "EntryKind": "record",
     "Envelope": "worker_guard",
     "Event": "exchange",
     "EventStream": "streams",
+    "FORMS": "forms",
+    "FailureKind": "errors",
+    "GiveUp": "actions",
+    "Grant": "messages",
     "Guard": "guard",
     "GuardReason": "guard",
     "GuardRefusal": "guard",
     "HeadMemory": "plain",
+    "Headers": "messages",
     "Holding": "pool",
     "Http1Connection": "http1",
+    "HttpRequest": "messages",
+    "HttpResponse": "messages",
+    "InvalidValue": "errors",
     "JsonLine": "streams",
     "JsonLines": "streams",
+    "KeyRefused": "errors",
+    "LimitReached": "errors",
+    "Limits": "policy",
+    "LocalProtocolError": "errors",
     "Lookup": "lookups",
+    "Machine": "actions",
+    "NotReady": "messages",
     "Open": "pool",
+    "Origin": "urls",
+    "Outcome": "errors",
     "OutcomeRow": "outcomes",
+    "Pause": "policy",
+    "Phase": "errors",
     "Pool": "pool",
     "PoolLimits": "pool",
+    "PublicKey": "signature",
     "RawChunks": "streams",
+    "Reason": "verdicts",
+    "Receive": "actions",
+    "Record": "record",
+    "Refused": "errors",
     "RejectReason": "worker_guard",
     "Rejected": "worker_guard",
+    "ReqnumGate": "reqnum",
+    "ReqnumOrder": "reqnum",
+    "ReqnumTracker": "reqnum",
+    "ReqnumVerdict": "reqnum",
+    "ResponseHead": "messages",
+    "RetryPolicy": "policy",
+    "RouteCall": "routing",
+    "RouteRequest": "messages",
+    "RouteResult": "routing",
+    "RouteSnapshot": "routing",
+    "SESSION_TABLE": "state",
+    "Secret": "messages",
+    "Send": "actions",
     "ServerSentEvent": "streams",
     "SessionEnded": "sessions",
+    "SessionGone": "errors",
     "SessionHandle": "sessions",
     "SessionInfo": "sessions",
+    "SessionInput": "state",
     "SessionLife": "sessions",
+    "SessionState": "state",
+    "SignatureMode": "verdicts",
+    "SignatureRefused": "errors",
+    "SigningForm": "forms",
     "StreamDecoder": "streams",
     "StreamEvent": "streams",
     "StreamLimits": "streams",
     "Then": "outcomes",
     "Ticket": "pool",
+    "TunnelFailed": "errors",
+    "UnexpectedAnswer": "errors",
     "Use": "pool",
+    "VastrouteError": "errors",
+    "Verdict": "verdicts",
+    "Verifier": "verification",
     "WORKER_ROOT_PINS": "lookups",
     "Wait": "pool",
+    "WaitUntil": "actions",
+    "Why": "actions",
+    "WorkPolicy": "policy",
     "WorkerGuard": "worker_guard",
     "WorkerInfo": "lookups",
     "WorkerRequest": "work",
+    "WorstCase": "policy",
     "auth_data": "work",
     "decode_body": "work",
     "decode_endpoints": "lookups",
     "decode_public_key": "lookups",
+    "decode_route": "codec",
     "decode_session_create": "session_codec",
     "decode_session_end": "session_codec",
     "decode_session_get": "session_codec",
@@ -187,6 +248,7 @@ _ON_FIRST_USE = {
     "decode_workers": "lookups",
     "encode_endpoints": "lookups",
     "encode_public_key": "lookups",
+    "encode_route": "codec",
     "encode_session_create": "session_codec",
     "encode_session_end": "session_codec",
     "encode_session_get": "session_codec",
@@ -198,7 +260,9 @@ _ON_FIRST_USE = {
     "outcome_of_status": "outcomes",
     "read_worker_root": "lookups",
     "session_payload": "session_codec",
+    "signed_text": "forms",
     "stream_decoder": "streams",
+    "verify": "verification",
 }
 
 __all__ = [

@@ -39,9 +39,9 @@ from .reading import excerpt, host_of, retry_after
 from .record import NOTHING, Counts, EntryKind, Record, Row
 from .routing import RouteCall, RouteResult, RouteSnapshot
 from .sessions import SessionHandle
-from .signature import Reason, Verdict
 from .state import CALL_TABLE, CallInput, CallState, advance
 from .streams import StreamDecoder, StreamEvent, StreamLimits, stream_decoder
+from .verdicts import Reason, Verdict
 from .work import Answer, WorkerRequest, decode_body, encode_worker
 
 _OUT = frozenset({CallState.SENDING, CallState.READING, CallState.STREAMING})

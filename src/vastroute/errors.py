@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # For types only: at run time this module stands alone.
     from .messages import NotReady
     from .record import Counts, Record
-    from .signature import Verdict
+    from .verdicts import Verdict
 
 
 class Phase(Enum):

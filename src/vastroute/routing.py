@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,14 +20,16 @@ from .machine import AskMachine
 from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
 from .policy import Limits, RetryPolicy
 from .record import Counts, EntryKind, Record
-from .reqnum import ReqnumTracker, ReqnumVerdict
-from .signature import Reason, SignatureMode, Verdict, Verifier
 from .state import ASK_TABLE, AskInput, AskState, advance
 from .urls import Origin
+from .verdicts import NO_KEY, SignatureMode, Verdict
+
+if TYPE_CHECKING:
+    from .reqnum import ReqnumTracker, ReqnumVerdict
+    from .verification import Verifier
 
 _NOT_BEGUN = frozenset({401, 403, 425, 429, 503})
 """Statuses that say that an ask was not taken; after any other trouble without a number it may have been."""
-_NO_KEY = Verdict(reason=Reason.NO_KEY)
 
 
 @attrs.frozen(kw_only=True)
@@ -329,7 +331,7 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _look_at(self, grant: Grant, now: float) -> None:
         request, verifier = self._request, self._verifier
-        verdict = _NO_KEY if verifier is None else verifier.check(grant)
+        verdict = NO_KEY if verifier is None else verifier.check(grant)
         differences: tuple[str, ...] = ()
         if grant.endpoint != request.endpoint or grant.cost != request.cost:
             differences = tuple(name for name in ("endpoint", "cost") if getattr(grant, name) != getattr(request, name))

@@ -17,8 +17,8 @@ from .messages import USER_AGENT, Grant, Headers, HttpRequest, HttpResponse
 from .reading import excerpt
 from .record import Counts, Record
 from .reqnum import ReqnumVerdict
-from .signature import Verdict
 from .urls import join_target
+from .verdicts import Verdict
 
 _OWN = (("content-type", "application/json"), ("accept-encoding", "identity"), ("user-agent", USER_AGENT))
 _PLAIN = Headers(_OWN)

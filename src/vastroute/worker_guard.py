@@ -17,12 +17,15 @@ from typing import Any, TypeAlias, TypeGuard, final
 import attrs
 
 from .errors import InvalidValue
+from .forms import FORMS, SigningForm
 from .messages import LARGEST_INT
 from .policy import Limits
 from .reading import parse_body
 from .reqnum import ReqnumOrder, ReqnumTracker, ReqnumVerdict
-from .signature import FORMS, KeyLike, Keys, SignatureMode, SigningForm, Verdict, Verifier
+from .signature import KeyLike, Keys
 from .urls import split_url
+from .verdicts import SignatureMode, Verdict
+from .verification import Verifier
 
 AUTH_FIELDS = ("cost", "endpoint", "reqnum", "request_idx", "signature", "url")
 """The fields that a grant must have at a worker: all six (wire facts, section 3)."""

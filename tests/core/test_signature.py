@@ -24,10 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from vastroute.errors import InvalidValue
-from vastroute.messages import Grant
-from vastroute.signature import (
+from vastroute import (
     FORMS,
+    Grant,
+    InvalidValue,
     PublicKey,
     Reason,
     SignatureMode,
@@ -653,7 +653,7 @@ TestSameWithAndWithoutMemory.settings = settings(max_examples=50, stateful_step_
 def test_forms_modes_and_verdicts_need_no_cryptography() -> None:
     program = (
         "import sys\n"
-        "from vastroute.signature import FORMS, Reason, SignatureMode, Verifier, signed_text\n"
+        "from vastroute import FORMS, Reason, SignatureMode, Verifier, signed_text\n"
         "assert Verifier().check({}).reason is Reason.NO_KEY\n"
         "assert Verifier(mode=SignatureMode.OFF).check({}).reason is Reason.OFF\n"
         "assert signed_text(FORMS[0], {'url': 'x'})\n"

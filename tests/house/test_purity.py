@@ -32,8 +32,9 @@ FURTHER = {
     "guard": {"bisect", "ipaddress"},
     "http1": {"h11"},
     "lookups": {"binascii", "hashlib"},
-    "signature": {"base64", "binascii", "cryptography", "hashlib", "hmac"},
+    "signature": {"base64", "cryptography", "hashlib"},
     "urls": {"ipaddress"},
+    "verification": {"base64", "binascii", "hashlib", "hmac"},
 }
 """What one module may import beside that."""
 
@@ -122,8 +123,9 @@ def module_state(module: str, tree: ast.Module) -> Findings:
 def machine_state(module: str, tree: ast.Module) -> Findings:
     """Tables stand in ``state``; a machine's state comes from `advance`, or is the first one, in ``__init__``."""
     if module != "state":
+        imported = {node.asname or node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
         for statement in tree.body:
-            for name in () if isinstance(statement, ast.Import | ast.ImportFrom) else _bound(statement):
+            for name in set(_bound(statement)) - imported:
                 if name.endswith("_TABLE") or (name.endswith(("State", "Input")) and _is_enum(statement)):
                     yield statement.lineno, f"defines {name}"
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
