@@ -105,7 +105,7 @@ if TYPE_CHECKING:
         StreamLimits,
         stream_decoder,
     )
-    from .urls import Origin
+    from .urls import AddressMemory, Origin
     from .verdicts import Reason, SignatureMode, Verdict
     from .verification import Verifier, verify
     from .work import Answer, WorkerRequest, auth_data, decode_body, encode_worker
@@ -125,6 +125,7 @@ _ON_FIRST_USE = {
     "ASK_TABLE": "state",
     "Action": "actions",
     "Admitted": "worker_guard",
+    "AddressMemory": "urls",
     "Advice": "errors",
     "Answer": "work",
     "AskInput": "state",
@@ -275,6 +276,7 @@ __all__ = [
     "SESSION_TABLE",
     "WORKER_ROOT_PINS",
     "Action",
+    "AddressMemory",
     "Admitted",
     "Advice",
     "Answer",

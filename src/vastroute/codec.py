@@ -17,7 +17,7 @@ from .errors import Advice, CallFailed, InvalidValue, KeyRefused, Outcome, Phase
 from .messages import ENGINE, LARGEST_INT, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
 from .policy import Limits
 from .reading import excerpt, host_of, parse_object, request_id, request_index, retry_after, without_key
-from .urls import Origin, split_url
+from .urls import AddressMemory, Origin, split_url
 
 
 def encode_route(
@@ -55,13 +55,18 @@ def encode_route(
 
 
 def decode_route(
-    response: HttpResponse, *, limits: Limits = Limits(), key: Secret | str | None = None
+    response: HttpResponse,
+    *,
+    limits: Limits = Limits(),
+    key: Secret | str | None = None,
+    addresses: AddressMemory | None = None,
 ) -> Grant | NotReady:
     """What the engine's answer means: a worker, or none yet.
 
     Raises a `CallFailed` for everything else: `Refused` and `KeyRefused` where the engine says no (also inside a
     200), `UnexpectedAnswer` where it is no answer of this protocol. Its ``advice`` is ``ASK_AGAIN`` if the trouble may
-    pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it.
+    pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it. `addresses` is what
+    a client remembers of workers.
     """
     if key is not None and type(key) is not Secret:
         key = Secret.of(key)
@@ -75,7 +80,7 @@ def decode_route(
     refusal = _refusal_text(fields)
     url = fields.get("url")
     if url or fields.get("signature") is not None:
-        return _grant(raw, fields, response, key)
+        return _grant(raw, fields, response, key, addresses)
     if refusal is not None:
         raise _failure(
             Refused,
@@ -108,7 +113,9 @@ def _number(value: float) -> str:
     return int.__repr__(value) if isinstance(value, int) else float.__repr__(value)
 
 
-def _grant(raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secret | None) -> Grant:
+def _grant(
+    raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secret | None, addresses: AddressMemory | None
+) -> Grant:
     """The typed view of a grant. A worker refuses one that lacks any of these (wire facts, section 3)."""
     url, endpoint, signature = fields.get("url"), fields.get("endpoint"), fields.get("signature")
     cost, reqnum = fields.get("cost"), fields.get("reqnum")
@@ -124,7 +131,7 @@ def _grant(raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secr
         why = "its reqnum is not a whole number of at least 0"
     else:
         try:
-            origin, path = split_url(url)
+            origin, path = split_url(url) if addresses is None else addresses.split(url)
         except InvalidValue as error:
             why = f"its url is {error}"
         else:

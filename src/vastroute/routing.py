@@ -21,7 +21,7 @@ from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteR
 from .policy import Limits, RetryPolicy
 from .record import Counts, EntryKind, Record
 from .state import ASK_TABLE, AskInput, AskState, advance
-from .urls import Origin
+from .urls import AddressMemory, Origin
 from .verdicts import NO_KEY, SignatureMode, Verdict
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ class RouteCall(AskMachine[RouteResult]):
 
     `key` is the endpoint's own key. `rng` draws from [0, 1). `deadline` is in monotonic seconds. `verifier` checks the
     grant's signature; without one the verdict says that no key is known. `tracker` says whether a grant's reqnum is in
-    order. The call ends with a `RouteResult` or one of the errors under `vastroute.CallFailed`.
+    order. `addresses` is what a client's calls remember of workers, to be quicker. The call ends with a `RouteResult`
+    or one of the errors under `vastroute.CallFailed`.
     """
 
     __slots__ = (
+        "_addresses",
         "_engine",
         "_grant",
         "_key_in_body",
@@ -136,6 +138,7 @@ class RouteCall(AskMachine[RouteResult]):
         limits: Limits = Limits(),
         verifier: Verifier | None = None,
         tracker: ReqnumTracker | None = None,
+        addresses: AddressMemory | None = None,
         engine: Origin = ENGINE,
         key_in_body: bool = False,
     ) -> None:
@@ -145,6 +148,7 @@ class RouteCall(AskMachine[RouteResult]):
         self._request = request
         self._verifier = verifier
         self._tracker = tracker
+        self._addresses = addresses
         self._engine = engine
         self._key_in_body = key_in_body
         self._request_idx = request.request_idx
@@ -213,6 +217,7 @@ class RouteCall(AskMachine[RouteResult]):
         limits: Limits = Limits(),
         verifier: Verifier | None = None,
         tracker: ReqnumTracker | None = None,
+        addresses: AddressMemory | None = None,
         engine: Origin = ENGINE,
         key_in_body: bool = False,
     ) -> RouteCall:
@@ -249,6 +254,7 @@ class RouteCall(AskMachine[RouteResult]):
             limits=limits,
             verifier=verifier,
             tracker=tracker,
+            addresses=addresses,
             engine=engine,
             key_in_body=key_in_body,
         )
@@ -299,7 +305,7 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _judge(self, response: HttpResponse, now: float) -> None:
         try:
-            answer = decode_route(response, limits=self._limits, key=self._secret)
+            answer = decode_route(response, limits=self._limits, key=self._secret, addresses=self._addresses)
         except CallFailed as error:
             self._hold(error.request_idx, now, missing=False)
             unnamed = self._request_idx is None and error.status not in _NOT_BEGUN

@@ -33,6 +33,7 @@ class Core:
         self._tracker = vastroute.ReqnumTracker()
         self._guard = vastroute.Guard(allow_plain_http=True, allow_private_address=True)
         self._heads = vastroute.HeadMemory()
+        self._addresses = vastroute.AddressMemory()
         self._connections = self._connection(), self._connection()
         self._replies = tuple(_HEAD % (len(body), body) for body in (grant(PORT), answer()))
 
@@ -58,6 +59,7 @@ class Core:
             deadline=1000.0,
             verifier=self._verifier,
             tracker=self._tracker,
+            addresses=self._addresses,
             engine=self._engine,
         )
 

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vastroute import (
+    AddressMemory,
     Advice,
     AskState,
     CallFailed,
@@ -280,6 +281,16 @@ class TestAsking:
                 "detail": SIGNED["url"],
             },
         ]
+
+    def test_calls_that_share_what_they_know_of_workers_share_the_origin(self) -> None:
+        addresses = AddressMemory()
+        origins = []
+        for shared in (addresses, addresses, None):
+            call = route(addresses=shared)
+            answer(call, SIGNED)
+            origins.append(call.result().grant.origin)
+        assert origins[0] is origins[1]
+        assert origins[0] == origins[2]
 
     def test_reqnums_are_looked_at_only_with_a_tracker(self) -> None:
         tracker = ReqnumTracker()
