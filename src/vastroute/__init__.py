@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions import Action, Done, GiveUp, Machine, Receive, Send, WaitUntil, Why
-    from .calls import Call, CallSnapshot
+    from .calls import Call
     from .codec import decode_route, encode_route
+    from .decoders import StreamLimits
     from .errors import (
         Advice,
         CallFailed,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from .pool import Holding, Open, Pool, PoolLimits, Ticket, Use, Wait
     from .record import Counts, Entry, EntryKind, Record
     from .reqnum import ReqnumGate, ReqnumOrder, ReqnumTracker, ReqnumVerdict
-    from .routing import RouteCall, RouteResult, RouteSnapshot
+    from .routing import RouteCall, RouteResult
     from .session_codec import (
         decode_session_create,
         decode_session_end,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     )
     from .sessions import DEFAULT_LIFETIME, SessionEnded, SessionHandle, SessionInfo, SessionLife
     from .signature import PublicKey
+    from .snapshots import CallSnapshot, RouteSnapshot
     from .state import (
         ASK_TABLE,
         CALL_TABLE,
@@ -102,7 +104,6 @@ if TYPE_CHECKING:
         ServerSentEvent,
         StreamDecoder,
         StreamEvent,
-        StreamLimits,
         stream_decoder,
     )
     from .urls import AddressMemory, Origin
@@ -137,7 +138,7 @@ _ON_FIRST_USE = {
     "Call": "calls",
     "CallFailed": "errors",
     "CallInput": "state",
-    "CallSnapshot": "calls",
+    "CallSnapshot": "snapshots",
     "CallState": "state",
     "Cancelled": "errors",
     "ConnectTunnel": "http1",
@@ -201,7 +202,7 @@ _ON_FIRST_USE = {
     "RouteCall": "routing",
     "RouteRequest": "messages",
     "RouteResult": "routing",
-    "RouteSnapshot": "routing",
+    "RouteSnapshot": "snapshots",
     "SESSION_TABLE": "state",
     "Secret": "messages",
     "Send": "actions",
@@ -218,7 +219,7 @@ _ON_FIRST_USE = {
     "SigningForm": "forms",
     "StreamDecoder": "streams",
     "StreamEvent": "streams",
-    "StreamLimits": "streams",
+    "StreamLimits": "decoders",
     "Then": "outcomes",
     "Ticket": "pool",
     "TunnelFailed": "errors",

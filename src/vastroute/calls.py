@@ -14,6 +14,7 @@ from typing import Any, final
 import attrs
 
 from .actions import Done, GiveUp, Receive, Send, WaitUntil
+from .decoders import StreamLimits
 from .errors import (
     Advice,
     CallFailed,
@@ -29,18 +30,19 @@ from .errors import (
     SessionGone,
     UnexpectedAnswer,
 )
-from .exchange import Broken, Event
+from .exchange import Broken, Event, joined, whole_answer
+from .failures import failure_of
 from .guard import Guard
-from .machine import failure_of, joined, whole_answer
 from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
 from .policy import Limits, WorkPolicy
 from .reading import excerpt, host_of, retry_after
 from .record import NOTHING, Counts, EntryKind, Record, Row
-from .routing import RouteCall, RouteResult, RouteSnapshot
+from .routing import RouteCall, RouteResult
 from .sessions import SessionHandle
+from .snapshots import CallSnapshot, read_call
 from .state import CALL_TABLE, CallInput, CallState, advance
-from .streams import StreamDecoder, StreamEvent, StreamLimits, stream_decoder
+from .streams import StreamDecoder, StreamEvent, stream_decoder
 from .verdicts import Reason, Verdict
 from .work import Answer, WorkerRequest, decode_body, encode_worker
 
@@ -48,40 +50,6 @@ _OUT = frozenset({CallState.SENDING, CallState.READING, CallState.STREAMING})
 _READING = frozenset({CallState.READING, CallState.STREAMING})
 _OVER = (Done, GiveUp)
 _MAYBE_RUN = "; the work may have run, so it is not sent again: say safe_to_repeat where running it twice does no harm"
-
-
-@attrs.frozen(kw_only=True)
-class CallSnapshot:
-    """Where a `Call` stands, as a value: to print, to compare, to save."""
-
-    phase: CallState
-    route: RouteSnapshot | None
-    """Where its routing stands; None in a session."""
-    in_flight: bool
-    """Whether work is out at a worker; saved, it counts as *perhaps started*."""
-    work_attempts: int
-    possible_double_runs: int
-    fresh_grants: int
-    """Grants that a worker did not accept, so that another was asked for."""
-
-    def save(self, *, utc: float) -> dict[str, Any]:
-        """Plain JSON values from which `Call.resume` goes on. No key, no grant and no payload is in them.
-
-        `utc` is the wall clock, in seconds since 1970. Raises `LocalProtocolError` in a session, which a
-        `vastroute.SessionHandle` saves.
-        """
-        if self.route is None:
-            raise LocalProtocolError("a call in a session is not saved: save the session's handle")
-        return {
-            "vastroute": "call",
-            "version": 1,
-            "route": self.route.save(utc=utc),
-            "phase": self.phase.value,
-            "in_flight": self.in_flight,
-            "work_attempts": self.work_attempts,
-            "possible_double_runs": self.possible_double_runs,
-            "fresh_grants": self.fresh_grants,
-        }
 
 
 @final
@@ -433,21 +401,12 @@ class Call:
         Raises `InvalidValue` if `saved` is not of this kind.
         """
         call = cls(route, work, policy=policy, guard=guard, limits=limits, stream_limits=stream_limits)
-        try:
-            if (saved["vastroute"], saved["version"]) != ("call", 1):
-                raise InvalidValue("this was not saved by a Call of this version")
-            counts = [saved[name] for name in ("work_attempts", "possible_double_runs", "fresh_grants")]
-            in_flight, over = saved["in_flight"], CallState(saved["phase"]) in _ENDED
-        except (KeyError, TypeError, ValueError) as reason:
-            raise InvalidValue(f"this is no saved call: {reason}") from None
-        if over:
-            raise InvalidValue("this call was over when it was saved: there is nothing to go on with")
-        if not all(type(each) is int and each >= 0 for each in counts):
-            raise InvalidValue("this is no saved call: its counts are not whole numbers")
-        call._attempts, call._double_runs, call._fresh_grants = counts
-        if in_flight and work.safe_to_repeat:
+        known = read_call(saved)
+        call._attempts, call._double_runs = known.work_attempts, known.possible_double_runs
+        call._fresh_grants = known.fresh_grants
+        if known.in_flight and work.safe_to_repeat:
             call._double_runs += 1
-        elif in_flight:
+        elif known.in_flight:
             error = ConnectionFailed(
                 "the call was saved while its work was out at a worker" + _MAYBE_RUN,
                 phase=Phase.WORKER,
@@ -713,7 +672,6 @@ class Call:
         self._log.append((kind, now, Phase.WORKER, self._attempts, self.request_idx, status, detail, None))
 
 
-_ENDED = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
 _NOT_LOOKED = Verdict(reason=Reason.OFF, detail="the grant was checked when the session was made, if at all")
 
 

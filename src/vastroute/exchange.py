@@ -1,13 +1,15 @@
-"""What the answer to one request consists of, as a connection tells it, and what all readers of answers share."""
+"""What the answer to one request consists of, as a connection tells it: for whoever reads one, and whoever puts it
+together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
 from .errors import FailureKind
-from .messages import ResponseHead
+from .messages import HttpResponse, ResponseHead
 
 
 @attrs.frozen(kw_only=True)
@@ -66,3 +68,22 @@ class Reader:
         # Bytes that nobody asked for: what they would be taken for is not ours to guess.
         self.clean = clean
         events.append(END)
+
+
+def whole_answer(events: Sequence[Event]) -> HttpResponse | None:
+    """The answer that `events` are, if they are all of it, as nearly always."""
+    if len(events) == 3:
+        head, body, end = events
+        if type(end) is End and type(body) is bytes and type(head) is ResponseHead:
+            return HttpResponse(status=head.status, headers=head.headers, body=body)
+    return None
+
+
+def joined(body: bytes | bytearray, data: bytes) -> bytes | bytearray:
+    """`body` and `data` behind it. What came in one piece, as nearly every answer does, stays that piece."""
+    if not body:
+        return bytes(data)
+    if type(body) is bytes:
+        body = bytearray(body)
+    body += data
+    return body

@@ -14,7 +14,7 @@ The rules of driving
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
@@ -24,7 +24,6 @@ from .errors import (
     Advice,
     CallFailed,
     Cancelled,
-    ConnectionFailed,
     FailureKind,
     InvalidValue,
     LimitReached,
@@ -33,7 +32,8 @@ from .errors import (
     Phase,
     UnexpectedAnswer,
 )
-from .exchange import Broken, End, Event
+from .exchange import Broken, Event, joined, whole_answer
+from .failures import failure_of
 from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
 from .policy import Limits, RetryPolicy
 from .reading import excerpt
@@ -45,25 +45,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FAILURE_ADVICE: Mapping[FailureKind, Advice] = {
-    FailureKind.NAME: Advice.ASK_AGAIN,
-    FailureKind.REFUSED: Advice.ASK_AGAIN,
-    FailureKind.UNREACHABLE: Advice.ASK_AGAIN,
-    FailureKind.TLS: Advice.CHECK_ANSWER,
-    FailureKind.PROXY: Advice.CHECK_INPUT,
-    FailureKind.GUARD: Advice.ALLOW,
-    FailureKind.TIMEOUT: Advice.ASK_AGAIN,
-    FailureKind.RESET: Advice.ASK_AGAIN,
-    FailureKind.EOF: Advice.ASK_AGAIN,
-    FailureKind.GARBAGE: Advice.ASK_AGAIN,
-    FailureKind.TOO_LARGE: Advice.CHECK_ANSWER,
-    FailureKind.OTHER: Advice.ASK_AGAIN,
-}
-"""What may be done about a broken exchange with the engine; only what may pass by itself is tried again."""
-
 _STALE = frozenset({FailureKind.EOF, FailureKind.RESET})
-_MOST_CAUSES = 16
-"""How far the causes of an exception are followed: they may go in a circle."""
 _OVER = (Done, GiveUp)
 _AT_ONCE = WaitUntil(at=-math.inf, why=Why.START)
 
@@ -445,57 +427,3 @@ class AskMachine(Generic[T]):
         self, kind: EntryKind, now: float, status: int | None = None, detail: str = "", until: float | None = None
     ) -> None:
         self._log.append((kind, now, self._phase, self._counts.asks, self._request_idx, status, detail, until))
-
-
-def whole_answer(events: Sequence[Event]) -> HttpResponse | None:
-    """The answer that `events` are, if they are all of it, as nearly always."""
-    if len(events) == 3:
-        head, body, end = events
-        if type(end) is End and type(body) is bytes and type(head) is ResponseHead:
-            return HttpResponse(status=head.status, headers=head.headers, body=body)
-    return None
-
-
-def joined(body: bytes | bytearray, data: bytes) -> bytes | bytearray:
-    """`body` and `data` behind it. What came in one piece, as nearly every answer does, stays that piece."""
-    if not body:
-        return bytes(data)
-    if type(body) is bytes:
-        body = bytearray(body)
-    body += data
-    return body
-
-
-def failure_of(
-    error: FailureKind | BaseException | str, kind: FailureKind, *, phase: Phase, sent: bool | None, key: Secret | None
-) -> ConnectionFailed:
-    """The error that a broken exchange amounts to; an exception becomes its cause."""
-    detail, limit = "", None
-    if isinstance(error, FailureKind):
-        kind = error
-    else:
-        if isinstance(error, ConnectionFailed):
-            kind, limit = error.kind or kind, error.limit
-        detail = f": {excerpt(_words(error), key)}"
-    failure = ConnectionFailed(
-        kind.value + detail,
-        phase=phase,
-        outcome=Outcome.NOT_SENT if sent is False else Outcome.PERHAPS_STARTED,
-        advice=FAILURE_ADVICE[kind],
-        kind=kind,
-        limit=limit,
-    )
-    failure.__cause__ = error if isinstance(error, BaseException) else None
-    return failure
-
-
-def _words(error: BaseException | str) -> str:
-    """What an exception says; a library that wraps one often says nothing itself."""
-    if isinstance(error, str):
-        return error
-    deepest = error
-    for _ in range(_MOST_CAUSES):
-        if str(deepest) or deepest.__cause__ is None:
-            break
-        deepest = deepest.__cause__
-    return ": ".join(filter(None, (type(deepest).__name__, str(deepest))))

@@ -90,7 +90,7 @@ class HeadMemory:
 
     __slots__ = ("_most", "_read", "_written")
 
-    def __init__(self, *, most: int = 64) -> None:
+    def __init__(self, *, most: int = 128) -> None:
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise InvalidValue("most must be a whole number of at least 1")
         self._most = most

@@ -7,7 +7,6 @@ same ``request_idx``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,12 @@ import attrs
 
 from .actions import WaitUntil, Why
 from .codec import decode_route, encode_route
-from .errors import Advice, CallFailed, InvalidValue, Outcome, Phase, Refused, SignatureRefused
+from .errors import Advice, CallFailed, Outcome, Phase, Refused, SignatureRefused
 from .machine import AskMachine
 from .messages import ENGINE, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
 from .policy import Limits, RetryPolicy
 from .record import Counts, EntryKind, Record
+from .snapshots import RouteSnapshot, read_route
 from .state import ASK_TABLE, AskInput, AskState, advance
 from .urls import AddressMemory, Origin
 from .verdicts import NO_KEY, SignatureMode, Verdict
@@ -49,60 +49,6 @@ class RouteResult:
     """Seconds since that number was first given."""
     counts: Counts
     record: Record = attrs.field(repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class RouteSnapshot:
-    """Where a `RouteCall` stands, as a value: to print, to compare, to save."""
-
-    phase: AskState
-    request: RouteRequest
-    request_idx: int | None
-    request_idx_age: float | None
-    """Seconds since the number was first given."""
-    remaining: float
-    """Seconds until the deadline; below 0 when it is past."""
-    due_in: float
-    """Seconds until the next ask; 0 unless it waits."""
-    why: Why | None
-    """What it waits for, if it waits."""
-    in_flight: bool
-    """Whether an ask is out; saved, it counts as *perhaps started*."""
-    counts: Counts
-    not_ready: NotReady | None
-    """The engine's last word that nothing was ready."""
-    grant: Grant | None
-    """The grant, once there is one."""
-
-    def save(self, *, utc: float, with_grant: bool = False) -> dict[str, Any]:
-        """Plain JSON values from which `RouteCall.resume` goes on, in another process too.
-
-        `utc` is the wall clock (seconds since 1970), so that the age of the ``request_idx`` is known later. No key
-        is in it, and no grant unless `with_grant`: a grant is a secret. Saved without it, an answered call asks again
-        under its ``request_idx`` when it is resumed.
-        """
-        return {
-            "vastroute": "route",
-            "version": 1,
-            "utc": utc,
-            "phase": self.phase.value,
-            "request": attrs.asdict(self.request),
-            "request_idx": self.request_idx,
-            "request_idx_age": self.request_idx_age,
-            "remaining": self.remaining if math.isfinite(self.remaining) else None,
-            "due_in": self.due_in,
-            "why": self.why and self.why.value,
-            "in_flight": self.in_flight,
-            "counts": attrs.asdict(self.counts),
-            "grant": self.grant.raw.decode() if with_grant and self.grant else None,
-        }
-
-
-def _are_counts(counts: Counts) -> bool:
-    return all(
-        (type(value) is int or (type(value) is float and name.startswith("seconds_"))) and 0 <= value < math.inf
-        for name, value in attrs.asdict(counts).items()
-    )
 
 
 class RouteCall(AskMachine[RouteResult]):
@@ -228,28 +174,12 @@ class RouteCall(AskMachine[RouteResult]):
         ``request_idx`` it is simply asked again, without one it uses up one of the policy's ``first_ask_repeats``.
         Raises `InvalidValue` if `saved` is not of this kind.
         """
-        try:
-            if (saved["vastroute"], saved["version"]) != ("route", 1):
-                raise InvalidValue("this was not saved by a RouteCall of this version")
-            request = RouteRequest(**saved["request"])
-            counts = Counts(**saved["counts"])
-            AskState(saved["phase"])
-            remaining = math.inf if saved["remaining"] is None else float(saved["remaining"])
-            index = RouteRequest(endpoint=request.endpoint, request_idx=saved["request_idx"]).request_idx
-            age = saved["request_idx_age"]
-            since = None if age is None else now - float(age) - max(0.0, utc - float(saved["utc"]))
-            wait = WaitUntil(at=now + float(saved["due_in"]), why=Why(saved["why"] or "resume"))
-            in_flight = bool(saved["in_flight"])
-            grant = None if saved["grant"] is None else saved["grant"].encode()
-            if not (_are_counts(counts) and now <= wait.at < math.inf and (since is None or math.isfinite(since))):
-                raise InvalidValue("its counts and seconds are not numbers of at least 0")
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise InvalidValue(f"this is no saved route call: {error}") from None
+        known = read_route(saved, now=now, utc=utc)
         call = cls(
-            request,
+            known.request,
             key=key,
             rng=rng,
-            deadline=now + remaining if deadline is None else deadline,
+            deadline=known.deadline if deadline is None else deadline,
             policy=policy,
             limits=limits,
             verifier=verifier,
@@ -258,21 +188,18 @@ class RouteCall(AskMachine[RouteResult]):
             engine=engine,
             key_in_body=key_in_body,
         )
-        call._take_up(counts, index, since, wait)
-        if grant is not None:
-            call._regrant(grant, now)
-        elif in_flight:
+        call._counts = known.counts
+        call._request_idx, call._request_idx_since = known.request_idx, known.since
+        call._action = WaitUntil(at=min(known.wait.at, call._deadline), why=known.wait.why)
+        if known.grant is not None:
+            call._regrant(known.grant, now)
+        elif known.in_flight:
             call._outcome = Outcome.PERHAPS_STARTED
             if call._may_repeat():
                 call._will_repeat()
             else:
                 call._stop_for_limit("first_ask_repeats", now)
         return call
-
-    def _take_up(self, counts: Counts, index: int | None, since: float | None, wait: WaitUntil) -> None:
-        self._counts = counts
-        self._request_idx, self._request_idx_since = index, since
-        self._action = WaitUntil(at=min(wait.at, self._deadline), why=wait.why)
 
     def _regrant(self, raw: bytes, now: float) -> None:
         # The same road as a fresh answer takes, so that a saved grant is checked like any other.

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vastroute.decoders import StreamLimits
 from vastroute.errors import (
     Advice,
     FailureKind,
@@ -34,7 +35,6 @@ from vastroute.streams import (
     ServerSentEvent,
     StreamDecoder,
     StreamEvent,
-    StreamLimits,
     stream_decoder,
 )
 
