@@ -125,8 +125,8 @@ else:
 _ON_FIRST_USE = {
     "ASK_TABLE": "state",
     "Action": "actions",
-    "Admitted": "worker_guard",
     "AddressMemory": "urls",
+    "Admitted": "worker_guard",
     "Advice": "errors",
     "Answer": "work",
     "AskInput": "state",

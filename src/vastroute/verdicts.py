@@ -1,4 +1,4 @@
-"""What a caller wants of signatures, and what was found out about one. The check itself is in `vastroute.signature`."""
+"""What a caller wants of signatures, and what was found out about one. The check is in `vastroute.verification`."""
 
 from __future__ import annotations
 
