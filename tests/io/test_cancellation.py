@@ -217,4 +217,4 @@ async def test_over_tls(socket_tasks: World) -> None:
             async with socket_tasks.client(None, engine=at.url, **options) as client:
                 cancelled = await socket_tasks.cancelled_at(step, partial(both, client))
                 assert_tidy(client)
-        assert step > 15
+        assert step > 10

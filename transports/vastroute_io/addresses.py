@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,19 @@ def check_proxied(origin: Origin, guard: Guard | None, proxy: Proxy | None) -> N
 
 ADDRESS_SECONDS = 3.0
 """How long one of a host's addresses is tried while there is another: a dead one must not use up the whole limit."""
+
+
+def written(origin: Origin) -> list[tuple[Any, ...]] | None:
+    """What ``getaddrinfo`` would give for a host that is an IP address as it stands; None for a name, to be looked up.
+
+    Only the usual spelling counts: what else a resolver takes for an address is the resolver's to read.
+    """
+    family = socket.AF_INET6 if ":" in origin.host else socket.AF_INET
+    try:
+        socket.inet_pton(family, origin.host)
+    except OSError:
+        return None
+    return [(family, socket.SOCK_STREAM, 0, "", (origin.host, origin.port))]
 
 
 def allowed(resolved: Iterable[tuple[Any, ...]], origin: Origin, guard: Guard | None) -> list[str]:

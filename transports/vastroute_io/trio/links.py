@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -11,10 +12,11 @@ import trio
 
 from vastroute import ConnectTunnel, Guard, Origin
 
-from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
+from ..addresses import ADDRESS_SECONDS, allowed, check_proxied, written
 from ..asynchronous.links import AsyncLinks, Event, given_once
 from ..links import MOST, Link
 from ..settings import Settings
+from .streams import SocketStream
 
 Connect = Callable[[Origin], Awaitable[trio.abc.Stream]]
 """Opens a stream to an origin, TLS included if its scheme is https."""
@@ -55,40 +57,42 @@ class Links(AsyncLinks[trio.abc.Stream]):
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
-        stream: trio.abc.Stream
-        if proxy is not None:
-            stream = await trio.open_tcp_stream(proxy.origin.host, proxy.origin.port)
-        elif guard is not None:
-            stream = await _dial(origin, guard)
-        else:
-            stream = await trio.open_tcp_stream(origin.host, origin.port)
+        stream = await _dial(origin if proxy is None else proxy.origin, guard if proxy is None else None)
         try:
             if proxy is not None:
                 tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self._settings.limits)
                 await stream.send_all(tunnel.send())
-                while not tunnel.receive(bytes(await stream.receive_some(MOST))):
+                while not tunnel.receive(await stream.receive_some(MOST)):
                     pass
             if context is not None:
-                stream = trio.SSLStream(stream, context, server_hostname=origin.host, https_compatible=True)
-                await stream.do_handshake()
+                await stream.start_tls(context, origin.host)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            stream.close()
             raise
         return stream
 
 
-async def _dial(origin: Origin, guard: Guard) -> trio.SocketStream:
+async def _dial(origin: Origin, guard: Guard | None) -> SocketStream:
     """Connect to the first address of `origin` that is allowed and answers."""
-    resolved = await trio.socket.getaddrinfo(origin.host, origin.port, type=trio.socket.SOCK_STREAM)
+    resolved = written(origin)
+    if resolved is None and guard is None:
+        # Trio tries several addresses of a name at once.
+        opened = await trio.open_tcp_stream(origin.host, origin.port)
+        return SocketStream(socket.socket(fileno=opened.socket.detach()))
+    if resolved is None:
+        resolved = await trio.socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     *others, last = allowed(resolved, origin, guard)
     for address in others:
         with suppress(OSError), trio.move_on_after(ADDRESS_SECONDS):
-            return await trio.open_tcp_stream(address, origin.port)
-    return await trio.open_tcp_stream(last, origin.port)
+            return await SocketStream.connect(address, origin.port)
+    return await SocketStream.connect(last, origin.port)
 
 
 async def _close(links: Iterable[TrioLink]) -> None:
     # Closing by force waits for nothing, and one that is cancelled half-way would leave the rest open.
-    with trio.CancelScope(shield=True):
-        for link in links:
-            await trio.aclose_forcefully(link.stream)
+    for link in links:
+        if isinstance(link.stream, SocketStream):
+            link.stream.close()
+        else:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(link.stream)

@@ -1,0 +1,147 @@
+"""A socket as a trio stream, with or without TLS: what an exchange needs, and no more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from operator import index
+from typing import NoReturn, Self, final
+
+import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, notify_closing, wait_readable, wait_writable
+
+from ..links import MOST
+
+_WISHES = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a non-blocking socket raises that has to be waited for."""
+_CLOSED = (errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF))
+
+
+@final
+class SocketStream(trio.abc.Stream):
+    """A connected socket as a `trio.abc.Stream`; an `ssl.SSLSocket` once TLS has begun.
+
+    `send_all` sends nothing if the caller is cancelled already, but gives no other task a turn where the socket takes
+    everything at once: the receive that follows does. A receive waits for the socket before it tries, since an answer
+    is hardly ever there when it is asked for.
+    """
+
+    __slots__ = ("_is_sending", "_pending", "_socket")
+
+    def __init__(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._is_sending = False
+        self._pending: Callable[[], int] | None = None
+        """How many bytes TLS has read ahead, of which the socket says nothing."""
+
+    @classmethod
+    async def connect(cls, address: str, port: int) -> Self:
+        """A stream to an IP address."""
+        connecting = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            connecting.setblocking(False)
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                connecting.connect((address, port))
+            except BlockingIOError:
+                await wait_writable(connecting)
+                if code := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code)) from None
+            return cls(connecting)
+        except BaseException:
+            connecting.close()
+            raise
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on over TLS, with a peer that proves to be `host`."""
+        secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+        self._socket, self._pending = secured, secured.pending
+        while True:
+            try:
+                return secured.do_handshake()
+            except _WISHES as wish:
+                await self._wait(wish, wait_readable)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `trio.abc.SendStream`, and above."""
+        await checkpoint_if_cancelled()
+        self._begin_to_send()
+        try:
+            while data:
+                try:
+                    sent = self._socket.send(data)
+                except _WISHES as wish:
+                    await self._wait(wish, wait_writable)
+                else:
+                    data = memoryview(data)[sent:]
+        except OSError as error:
+            _fail(error)
+        finally:
+            self._is_sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream`."""
+        self._begin_to_send()
+        try:
+            await wait_writable(self._socket)
+        finally:
+            self._is_sending = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream`, and above."""
+        most = MOST if max_bytes is None else max_bytes
+        if index(most) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        self._check_open()
+        if self._pending is not None and self._pending():
+            await checkpoint()
+        else:
+            await wait_readable(self._socket)
+        while True:
+            try:
+                return self._socket.recv(most)
+            except _WISHES as wish:
+                await self._wait(wish, wait_readable)
+            except OSError as error:
+                _fail(error)
+
+    def close(self) -> None:
+        """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
+        if self._socket.fileno() >= 0:
+            notify_closing(self._socket)
+            self._socket.close()
+
+    async def aclose(self) -> None:
+        """See `trio.abc.AsyncResource`; TLS is not said good-bye to, as is usual for HTTPS."""
+        self.close()
+        await checkpoint()
+
+    def _begin_to_send(self) -> None:
+        self._check_open()
+        if self._is_sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._is_sending = True
+
+    def _check_open(self) -> None:
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the stream is closed")
+
+    async def _wait(self, wish: OSError, usual: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Wait for what TLS wishes for, which may be the other direction; without TLS, for the `usual` one."""
+        if isinstance(wish, ssl.SSLWantReadError):
+            await wait_readable(self._socket)
+        elif isinstance(wish, ssl.SSLWantWriteError):
+            await wait_writable(self._socket)
+        else:
+            await usual(self._socket)
+
+
+def _fail(error: OSError) -> NoReturn:
+    """Raise what trio's streams raise in place of a socket's `error`."""
+    if error.errno in _CLOSED:
+        raise trio.ClosedResourceError("the stream is closed") from None
+    raise trio.BrokenResourceError(f"the connection is broken: {error}") from error
