@@ -6,12 +6,12 @@ from typing import Generic, TypeVar, final
 
 import trio
 
-from vastroute import FailureKind, Machine, Receive, Send, WaitUntil
+from vastroute import Done, FailureKind, GiveUp, Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
 from ..links import MOST
 from ..settings import Settings, Watch
-from .links import Links, TrioLink
+from .links import Links, TrioLink, close
 
 T = TypeVar("T")
 _BROKEN = (*FAILURES, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -32,46 +32,52 @@ class Drive(Generic[T]):
     async def run(self) -> T:
         """To the end: the result, or its error raised."""
         try:
-            while await self.step():
-                pass
+            while (action := self._next()) is not None:
+                await self._do(action)
         finally:
             await self.end()
         return self._machine.result()
 
     async def step(self) -> bool:
         """Do what the machine asks for next. False once it is over."""
-        action = self._machine.next_action(now=trio.current_time())
-        if self._watch is not None:
-            self._watch.tell()
-        if type(action) is WaitUntil:
-            await trio.sleep_until(action.at)
-        elif type(action) is Send or type(action) is Receive:
-            await self._exchange(action)
-        else:
+        action = self._next()
+        if action is None:
             return False
+        await self._do(action)
         return True
 
     async def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
             self._machine.cancelled(now=trio.current_time())
-        await self._put_back()
+        if closing := self._put_back():
+            await close(closing)
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open
 
-    async def _exchange(self, action: Send | Receive) -> None:
-        """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
+    def _next(self) -> Send | Receive | WaitUntil | None:
+        """What there is to do; None once it is over."""
+        action = self._machine.next_action(now=trio.current_time())
+        if self._watch is not None:
+            self._watch.tell()
+        return None if isinstance(action, Done | GiveUp) else action
+
+    async def _do(self, action: Send | Receive | WaitUntil) -> None:
+        """Wait; or one request and its answer, or more of an answer: whatever comes of it is told to the machine."""
+        if isinstance(action, WaitUntil):
+            await trio.sleep_until(action.at)
+            return
         machine, link = self._machine, self._link
         failure: BaseException | FailureKind | None = FailureKind.TIMEOUT
         with trio.CancelScope(deadline=action.connect_by if type(action) is Send else action.deadline) as scope:
             try:
                 if type(action) is Send:
                     link = self._link = await self._links.acquire(action)
-                    scope.deadline = action.deadline
+                    _set(scope, action.deadline)
                     await link.stream.send_all(link.http.send(action.request, limit_body=False))
                 assert link is not None
                 while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
-                    scope.deadline = until
+                    _set(scope, until)
                 failure = None
             except _BROKEN as error:
                 failure = error
@@ -79,13 +85,19 @@ class Drive(Generic[T]):
         if failure is not None:
             reused = link is not None and link.used
             machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
-        if type(machine.next_action(now=now)) is not Receive:
-            await self._put_back()
+        if type(machine.next_action(now=now)) is not Receive and (closing := self._put_back()):
+            await close(closing)
 
     def _more(self, link: TrioLink, data: bytes | bytearray) -> float | None:
         return self._machine.feed(link.http.receive(bytes(data)), now=trio.current_time(), reused=link.used)
 
-    async def _put_back(self) -> None:
+    def _put_back(self) -> list[TrioLink]:
+        """The connection goes back, if there is one: close what this returns."""
         link, self._link = self._link, None
-        if link is not None:
-            await self._links.release(link)
+        return [] if link is None else self._links.put_back(link)
+
+
+def _set(scope: trio.CancelScope, deadline: float) -> None:
+    """Change the deadline, which has its price, only if it is another one."""
+    if scope.deadline != deadline:
+        scope.deadline = deadline

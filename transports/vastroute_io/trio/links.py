@@ -41,14 +41,9 @@ class Links(AsyncLinks[trio.abc.Stream]):
         """Monotonic seconds."""
         return trio.current_time()
 
-    async def release(self, link: TrioLink) -> None:
-        """The exchange is over, well or badly: the connection goes back, or is closed by force."""
-        if closing := self.put_back(link):
-            await _close(closing)
-
     async def aclose(self) -> None:
         """Close every idle connection; those in use follow as they are released."""
-        await _close(self.pool.close())
+        await close(self.pool.close())
 
     def _event(self) -> Event:
         return trio.Event()
@@ -88,11 +83,11 @@ async def _dial(origin: Origin, guard: Guard | None) -> SocketStream:
     return await SocketStream.connect(last, origin.port)
 
 
-async def _close(links: Iterable[TrioLink]) -> None:
-    # Closing by force waits for nothing, and one that is cancelled half-way would leave the rest open.
+async def close(links: Iterable[TrioLink]) -> None:
+    """Close them by force, which waits for nothing."""
     for link in links:
         if isinstance(link.stream, SocketStream):
             link.stream.close()
         else:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):  # cancelled half-way, it would leave the rest open
                 await trio.aclose_forcefully(link.stream)
