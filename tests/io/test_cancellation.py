@@ -110,8 +110,7 @@ async def test_a_session(tasks: World) -> None:
     def after(engine: SimulatedEngine) -> None:
         (worker,) = engine.workers
         seen.update(where)
-        # One cancellation is outlasted for the lease's end; asyncio cannot do so if it comes while that is under way.
-        if where == ["inside"] or where == ["left"] or (where == ["leaving"] and tasks.name == "trio"):
+        if where in (["inside"], ["leaving"], ["left"]):
             assert [request.target for request in worker.requests].count("/session/end") == 1, where
             assert not worker.sessions(now=tasks.now())
 

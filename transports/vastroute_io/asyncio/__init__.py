@@ -8,6 +8,7 @@ from ..asynchronous.session import AsyncSession as Session
 from ..asynchronous.stream import AsyncStream as Stream
 from ..links import Link
 from .client import Client
-from .links import ByteStream, Connect, SocketStream
+from .links import Connect
+from .streams import ByteStream, SocketStream
 
 __all__ = ["ByteStream", "Client", "Connect", "Link", "Session", "SocketStream", "Stream"]

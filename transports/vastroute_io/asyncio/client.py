@@ -16,7 +16,8 @@ from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
 from .drive import Drive
-from .links import AsyncioLink, ByteStream, Connect, Links, now
+from .links import AsyncioLink, Connect, Links
+from .streams import ByteStream
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class _Asyncio:
         self._links = links
 
     def now(self) -> float:
-        return now()
+        return self._links.now()
 
     def lock(self) -> asyncio.Lock:
         return asyncio.Lock()
@@ -67,10 +68,22 @@ class _Asyncio:
         return Drive(self._links, self._settings, machine)
 
     async def within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        # A task that was cancelled can go on waiting; only a second cancellation would end this.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await work()
+        async def bounded() -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await work()
+
+        # In a task of its own, so that it outlasts cancellations of this one, which are passed on when it is over.
+        task = asyncio.create_task(bounded())
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
 
     async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
         with suppress(TimeoutError):

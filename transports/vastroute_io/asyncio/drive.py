@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar, final
 
-from vastroute import Machine, Receive, Send, WaitUntil
+from vastroute import Done, GiveUp, Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
 from ..links import MOST
 from ..settings import Settings, Watch
-from .links import AsyncioLink, Links, now
+from .links import AsyncioLink, Links
 
 T = TypeVar("T")
 
@@ -30,59 +30,70 @@ class Drive(Generic[T]):
     async def run(self) -> T:
         """To the end: the result, or its error raised."""
         try:
-            while await self.step():
-                pass
+            while (action := self._next()) is not None:
+                await self._do(action)
         finally:
             await self.end()
         return self._machine.result()
 
     async def step(self) -> bool:
         """Do what the machine asks for next. False once it is over."""
-        action = self._machine.next_action(now=now())
-        if self._watch is not None:
-            self._watch.tell()
-        if type(action) is WaitUntil:
-            await asyncio.sleep(max(0.0, action.at - now()))
-        elif type(action) is Send or type(action) is Receive:
-            await self._exchange(action)
-        else:
+        action = self._next()
+        if action is None:
             return False
+        await self._do(action)
         return True
 
     async def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
-            self._machine.cancelled(now=now())
+            self._machine.cancelled(now=self._links.now())
         self._put_back()
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open
 
-    async def _exchange(self, action: Send | Receive) -> None:
-        """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
+    def _next(self) -> Send | Receive | WaitUntil | None:
+        """What there is to do; None once it is over."""
+        action = self._machine.next_action(now=self._links.now())
+        if self._watch is not None:
+            self._watch.tell()
+        return None if isinstance(action, Done | GiveUp) else action
+
+    async def _do(self, action: Send | Receive | WaitUntil) -> None:
+        """Wait; or one request and its answer, or more of an answer: whatever comes of it is told to the machine."""
+        if isinstance(action, WaitUntil):
+            await asyncio.sleep(max(0.0, action.at - self._links.now()))
+            return
         machine, link = self._machine, self._link
         failure: BaseException | None = None
         try:
             async with asyncio.timeout_at(action.connect_by if type(action) is Send else action.deadline) as scope:
                 if type(action) is Send:
                     link = self._link = await self._links.acquire(action)
-                    scope.reschedule(action.deadline)
+                    _set(scope, action.deadline)
                     await link.stream.send_all(link.http.send(action.request, limit_body=False))
                 assert link is not None
                 while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
-                    scope.reschedule(until)
+                    _set(scope, until)
         except FAILURES as error:
             failure = error
-        at = now()
+        now = self._links.now()
         if failure is not None:
             reused = link is not None and link.used
-            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=at)
-        if type(machine.next_action(now=at)) is not Receive:
+            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
+        if type(machine.next_action(now=now)) is not Receive:
             self._put_back()
 
     def _more(self, link: AsyncioLink, data: bytes) -> float | None:
-        return self._machine.feed(link.http.receive(data), now=now(), reused=link.used)
+        return self._machine.feed(link.http.receive(data), now=self._links.now(), reused=link.used)
 
     def _put_back(self) -> None:
         link, self._link = self._link, None
         if link is not None:
             self._links.release(link)
+
+
+def _set(scope: asyncio.Timeout, deadline: float) -> None:
+    """Change the deadline, which has its price, only if it is another one."""
+    if scope.when() != deadline:
+        scope.reschedule(deadline)

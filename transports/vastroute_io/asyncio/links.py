@@ -7,60 +7,19 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Protocol, TypeAlias, final
+from typing import TypeAlias, final
 
-from vastroute import ConnectTunnel, Guard, Origin
+from vastroute import ConnectTunnel, Guard, LocalProtocolError, Origin
 
-from ..addresses import ADDRESS_SECONDS, allowed, check_proxied
+from ..addresses import ADDRESS_SECONDS, allowed, check_proxied, written
 from ..asynchronous.links import AsyncLinks, Event, given_once
 from ..links import MOST, Link
 from ..settings import Settings
-
-
-class ByteStream(Protocol):
-    """A connected byte stream. What it raises for a broken connection is an OSError."""
-
-    async def send_all(self, data: bytes) -> None:
-        """Send all of `data`."""
-
-    async def receive_some(self, most: int) -> bytes:
-        """At least one and at most `most` bytes; ``b""`` once the peer has closed."""
-
-    def abort(self) -> None:
-        """Close it by force, at once. May be called twice."""
-
+from .streams import ByteStream, SocketStream
 
 Connect = Callable[[Origin], Awaitable[ByteStream]]
 """Opens a stream to an origin, TLS included if its scheme is https."""
 AsyncioLink: TypeAlias = Link[ByteStream]
-
-
-@final
-class SocketStream:
-    """A `ByteStream` over asyncio's own reader and writer, with or without TLS."""
-
-    __slots__ = ("_reader", "_writer")
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def send_all(self, data: bytes) -> None:
-        """See `ByteStream`."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def receive_some(self, most: int) -> bytes:
-        """See `ByteStream`."""
-        return await self._reader.read(most)
-
-    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on over TLS, with a peer that proves to be `host`."""
-        await self._writer.start_tls(context, server_hostname=host)
-
-    def abort(self) -> None:
-        """See `ByteStream`."""
-        self._writer.transport.abort()
 
 
 @final
@@ -76,10 +35,17 @@ class Links(AsyncLinks[ByteStream]):
     ) -> None:
         connector = connect if connect is None or callable(connect) else given_once(connect)
         super().__init__(settings, connector, engine_tls, worker_tls)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._view = memoryview(bytearray(MOST))
 
     def now(self) -> float:
-        """The running loop's monotonic seconds."""
-        return now()
+        """The loop's monotonic seconds. Raises `vastroute.LocalProtocolError` in another loop than the first one."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                raise LocalProtocolError("a client belongs to the event loop it was first used in: make one in each")
+            self._loop = loop
+        return loop.time()
 
     def release(self, link: AsyncioLink) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""
@@ -87,6 +53,7 @@ class Links(AsyncLinks[ByteStream]):
 
     def close(self) -> None:
         """Close every idle connection; those in use follow as they are released."""
+        self.now()  # only its own loop can close them
         _close(self.pool.close())
 
     def _event(self) -> Event:
@@ -96,7 +63,7 @@ class Links(AsyncLinks[ByteStream]):
         proxy = self._settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
-        stream = await _dial(origin if proxy is None else proxy.origin, None if proxy is not None else guard)
+        stream = await self._dial(origin if proxy is None else proxy.origin, None if proxy is not None else guard)
         try:
             if proxy is not None:
                 tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self._settings.limits)
@@ -110,26 +77,18 @@ class Links(AsyncLinks[ByteStream]):
             raise
         return stream
 
-
-def now() -> float:
-    """The running loop's monotonic seconds."""
-    return asyncio.get_running_loop().time()
-
-
-async def _connected(address: str, port: int) -> SocketStream:
-    return SocketStream(*await asyncio.open_connection(address, port))
-
-
-async def _dial(origin: Origin, guard: Guard | None) -> SocketStream:
-    """Connect to the first address of `origin` that is allowed and answers."""
-    loop = asyncio.get_running_loop()
-    resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    *others, last = allowed(resolved, origin, guard)
-    for address in others:
-        with suppress(OSError):
-            async with asyncio.timeout(ADDRESS_SECONDS):
-                return await _connected(address, origin.port)
-    return await _connected(last, origin.port)
+    async def _dial(self, origin: Origin, guard: Guard | None) -> SocketStream:
+        """Connect to the first address of `origin` that is allowed and answers."""
+        resolved = written(origin)
+        if resolved is None:
+            loop = asyncio.get_running_loop()
+            resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        *others, last = allowed(resolved, origin, guard)
+        for address in others:
+            with suppress(OSError):
+                async with asyncio.timeout(ADDRESS_SECONDS):
+                    return await SocketStream.connect(address, origin.port, self._view)
+        return await SocketStream.connect(last, origin.port, self._view)
 
 
 def _close(links: Iterable[AsyncioLink]) -> None:

@@ -1,0 +1,150 @@
+"""A socket as a byte stream for asyncio, with or without TLS: what an exchange needs, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, Self, final
+
+from ..links import MOST
+
+
+class ByteStream(Protocol):
+    """A connected byte stream. What it raises for a broken connection is an OSError."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    async def receive_some(self, most: int) -> bytes:
+        """At least one and at most `most` bytes; ``b""`` once the peer has closed."""
+
+    def abort(self) -> None:
+        """Close it by force, at once. May be called twice."""
+
+
+@final
+class SocketStream(asyncio.BufferedProtocol):
+    """A `ByteStream` over one of asyncio's transports. One task may send and one may receive at a time."""
+
+    __slots__ = (
+        "_came",
+        "_error",
+        "_is_at_end",
+        "_is_full",
+        "_is_paused",
+        "_is_tls",
+        "_loop",
+        "_receiver",
+        "_sender",
+        "_transport",
+        "_view",
+    )
+    _transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, view: memoryview) -> None:
+        self._loop = loop
+        self._view = view
+        """Where the loop puts what it receives: many streams can share it, since each takes its bytes at once."""
+        self._came = b""
+        self._is_tls = False
+        self._is_paused = False
+        """Whether the loop receives nothing more for now, since nobody takes what came."""
+        self._is_full = False
+        """Whether the loop has more to send than it likes."""
+        self._is_at_end = False
+        """Whether nothing more comes."""
+        self._error: Exception | None = None
+        """Why there is no connection any more."""
+        self._receiver: asyncio.Future[None] | None = None
+        self._sender: asyncio.Future[None] | None = None
+
+    @classmethod
+    async def connect(cls, address: str, port: int, view: memoryview) -> Self:
+        """A stream to an IP address, which receives through `view`."""
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(lambda: cls(loop, view), address, port)
+        return stream
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on over TLS, with a peer that proves to be `host`."""
+        self._is_tls = True
+        secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
+        assert secured is not None
+        self._transport = secured
+
+    async def send_all(self, data: bytes) -> None:
+        """See `ByteStream`."""
+        self._check()
+        self._transport.write(data)
+        while self._is_full:
+            self._sender = self._loop.create_future()
+            await self._sender
+            self._check()
+
+    async def receive_some(self, most: int) -> bytes:
+        """See `ByteStream`."""
+        while not self._came:
+            if self._is_at_end:
+                return b""
+            self._check()
+            self._receiver = self._loop.create_future()
+            await self._receiver
+        data, self._came = self._came[:most], self._came[most:]
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return data
+
+    def abort(self) -> None:
+        """See `ByteStream`."""
+        self._transport.abort()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """There is a connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to put what comes."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes came."""
+        self._came += bytes(self._view[:nbytes])
+        if len(self._came) >= MOST:
+            self._is_paused = True
+            self._transport.pause_reading()
+        _wake(self._receiver)
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; without TLS it may still receive."""
+        self._is_at_end = True
+        _wake(self._receiver)
+        return not self._is_tls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """There is no connection any more."""
+        self._error = exc or ConnectionResetError("the connection is closed")
+        _wake(self._receiver)
+        _wake(self._sender)
+
+    def pause_writing(self) -> None:
+        """The peer takes less than is sent."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._is_full = False
+        _wake(self._sender)
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    """Let whoever waits look again; a cancelled one is gone already."""
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
