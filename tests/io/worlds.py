@@ -276,7 +276,7 @@ class World(ABC):
         """Nothing is left: no slot of any pool, no stream."""
         for client in self.clients:
             assert_tidy(client)
-            assert not client.pool.close()
+            assert not idle(client)
         assert self.open == 0
 
     @abstractmethod

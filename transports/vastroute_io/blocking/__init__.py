@@ -5,8 +5,21 @@ A call occupies its thread until it ends. To end one from outside, use a ``timeo
 
 from ..links import Link
 from .client import Client
-from .links import ByteStream, Clock, Connect, RealClock, SocketStream
+from .clocks import Clock, RealClock
+from .links import Connect, PoolView
 from .session import Session
 from .stream import Stream
+from .streams import ByteStream, SocketStream
 
-__all__ = ["ByteStream", "Client", "Clock", "Connect", "Link", "RealClock", "Session", "SocketStream", "Stream"]
+__all__ = [
+    "ByteStream",
+    "Client",
+    "Clock",
+    "Connect",
+    "Link",
+    "PoolView",
+    "RealClock",
+    "Session",
+    "SocketStream",
+    "Stream",
+]

@@ -15,7 +15,6 @@ from vastroute import (
     EndpointInfo,
     KeyRefused,
     Machine,
-    Pool,
     PublicKey,
     RouteResult,
     Secret,
@@ -24,14 +23,15 @@ from vastroute import (
     WorkerRequest,
 )
 
-from ..links import Place
 from ..options import CallOptions, ClientOptions, RouteOptions, SessionOptions, check_options
 from ..settings import Settings
 from ..tls import keep_root, kept_root, worker_context
+from .clocks import Clock, RealClock
 from .drive import Drive
-from .links import BlockingLink, ByteStream, Clock, Connect, Links, RealClock
+from .links import Connect, Links, PoolView
 from .session import Session
 from .stream import Stream
+from .streams import ByteStream
 
 T = TypeVar("T")
 
@@ -65,9 +65,9 @@ class Client:
         self._dials = connect is None
 
     @property
-    def pool(self) -> Pool[Place, BlockingLink]:
-        """The connections that are kept; `vastroute.Pool.inspect` shows them."""
-        return self._links.pool
+    def pool(self) -> PoolView:
+        """The connections that are kept; its ``inspect`` shows them, as `vastroute.Pool.inspect` does."""
+        return self._links.view
 
     def route(self, endpoint: str, **options: Unpack[RouteOptions]) -> RouteResult:
         """Ask for a worker of `endpoint`, waiting while none is ready; see `vastroute_io.options.RouteOptions`.

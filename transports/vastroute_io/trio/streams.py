@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from operator import index
 from typing import NoReturn, Self, final
 
@@ -16,7 +17,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, notify_closing, w
 from ..links import MOST
 
 _WISHES = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""What a non-blocking socket raises that has to be waited for."""
+"""What a socket that does not block raises where it has to be waited for."""
 _CLOSED = (errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF))
 
 
@@ -45,12 +46,11 @@ class SocketStream(trio.abc.Stream):
         try:
             connecting.setblocking(False)
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
+            with suppress(BlockingIOError):
                 connecting.connect((address, port))
-            except BlockingIOError:
-                await wait_writable(connecting)
-                if code := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, os.strerror(code)) from None
+            await wait_writable(connecting)
+            if code := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, os.strerror(code))  # made of its number, it is of the class that goes with it
             return cls(connecting)
         except BaseException:
             connecting.close()
