@@ -54,7 +54,7 @@ class AsyncClient:
         deadline = self._settings.deadline(options, now=self._library.now())
         make = self._settings.routing(endpoint, options, deadline=deadline)
         await self._prepare(deadline, for_work=False)
-        return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
+        return await self.with_key_for(endpoint, lambda: self._library.drive(make()).run(), deadline=deadline)
 
     async def call(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
@@ -166,7 +166,7 @@ class AsyncClient:
         deadline = self._settings.deadline(options, now=now)
         make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
         await self._prepare(deadline, for_work=True)
-        return await self.with_key_for(endpoint, lambda: self.run(make()), deadline=deadline)
+        return await self.with_key_for(endpoint, lambda: self._library.drive(make()).run(), deadline=deadline)
 
     async def _prepare(self, deadline: float, *, for_work: bool) -> None:
         """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""

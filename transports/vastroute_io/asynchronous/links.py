@@ -76,9 +76,8 @@ class AsyncLinks(ABC, Generic[S]):
         self.pool.opened(place, link)
         return link
 
-    def put_back(self, link: Link[S]) -> list[Link[S]]:
+    def put_back(self, link: Link[S], *, now: float) -> list[Link[S]]:
         """The exchange is over, well or badly: `link` goes back to the pool. Close what this returns."""
-        now = self.now()
         link.used = True
         self._wake(self.pool.release(link, now=now, reusable=link.http.reusable))
         return self.pool.to_close(now=now)

@@ -30,40 +30,44 @@ class Drive(Generic[T]):
     async def run(self) -> T:
         """To the end: the result, or its error raised."""
         try:
-            while (action := self._next()) is not None:
-                await self._do(action)
+            action = self._next(self._links.now())
+            while action is not None:
+                action = await self._do(action)
         finally:
             await self.end()
         return self._machine.result()
 
     async def step(self) -> bool:
         """Do what the machine asks for next. False once it is over."""
-        action = self._next()
-        if action is None:
-            return False
-        await self._do(action)
-        return True
+        action = self._next(self._links.now())
+        if action is not None:
+            await self._do(action)
+        return action is not None
 
     async def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
+        now = self._links.now()
         if not self._machine.over:
-            self._machine.cancelled(now=self._links.now())
-        self._put_back()
+            self._machine.cancelled(now=now)
+        self._put_back(now)
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open
 
-    def _next(self) -> Send | Receive | WaitUntil | None:
+    def _next(self, now: float) -> Send | Receive | WaitUntil | None:
         """What there is to do; None once it is over."""
-        action = self._machine.next_action(now=self._links.now())
+        action = self._machine.next_action(now=now)
         if self._watch is not None:
             self._watch.tell()
         return None if isinstance(action, Done | GiveUp) else action
 
-    async def _do(self, action: Send | Receive | WaitUntil) -> None:
-        """Wait; or one request and its answer, or more of an answer: whatever comes of it is told to the machine."""
+    async def _do(self, action: Send | Receive | WaitUntil) -> Send | Receive | WaitUntil | None:
+        """Wait, or have one request answered, or more of an answer: what came of it is told to the machine.
+
+        Then there is something else to do, as `_next` says.
+        """
         if isinstance(action, WaitUntil):
             await asyncio.sleep(max(0.0, action.at - self._links.now()))
-            return
+            return self._next(self._links.now())
         machine, link = self._machine, self._link
         failure: BaseException | None = None
         try:
@@ -73,24 +77,27 @@ class Drive(Generic[T]):
                     _set(scope, action.deadline)
                     await link.stream.send_all(link.http.send(action.request, limit_body=False))
                 assert link is not None
-                while (until := self._more(link, await link.stream.receive_some(MOST))) is not None:
+                until: float | None = action.deadline
+                while until is not None:
                     _set(scope, until)
+                    events = link.http.receive(await link.stream.receive_some(MOST))
+                    now = self._links.now()
+                    until = machine.feed(events, now=now, reused=link.used)
         except FAILURES as error:
             failure = error
-        now = self._links.now()
         if failure is not None:
+            now = self._links.now()
             reused = link is not None and link.used
             machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
-        if type(machine.next_action(now=now)) is not Receive:
-            self._put_back()
+        following = self._next(now)
+        if type(following) is not Receive:
+            self._put_back(now)
+        return following
 
-    def _more(self, link: AsyncioLink, data: bytes) -> float | None:
-        return self._machine.feed(link.http.receive(data), now=self._links.now(), reused=link.used)
-
-    def _put_back(self) -> None:
+    def _put_back(self, now: float) -> None:
         link, self._link = self._link, None
         if link is not None:
-            self._links.release(link)
+            self._links.release(link, now=now)
 
 
 def _set(scope: asyncio.Timeout, deadline: float) -> None:

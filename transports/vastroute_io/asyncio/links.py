@@ -47,9 +47,9 @@ class Links(AsyncLinks[ByteStream]):
             self._loop = loop
         return loop.time()
 
-    def release(self, link: AsyncioLink) -> None:
+    def release(self, link: AsyncioLink, *, now: float) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""
-        _close(self.put_back(link))
+        _close(self.put_back(link, now=now))
 
     def close(self) -> None:
         """Close every idle connection; those in use follow as they are released."""

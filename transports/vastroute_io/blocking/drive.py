@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, final
 
-from vastroute import Machine, Receive, Send, WaitUntil
+from vastroute import Done, GiveUp, Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES, kind_of
 from ..links import MOST
@@ -30,24 +30,19 @@ class Drive(Generic[T]):
     def run(self) -> T:
         """To the end: the result, or its error raised."""
         try:
-            while self.step():
-                pass
+            action = self._next(self._clock())
+            while action is not None:
+                action = self._do(action)
         finally:
             self.end()
         return self._machine.result()
 
     def step(self) -> bool:
         """Do what the machine asks for next. False once it is over."""
-        action = self._machine.next_action(now=self._clock())
-        if self._watch is not None:
-            self._watch.tell()
-        if type(action) is WaitUntil:
-            self._clock.sleep_until(action.at)
-        elif type(action) is Send or type(action) is Receive:
-            self._exchange(action)
-        else:
-            return False
-        return True
+        action = self._next(self._clock())
+        if action is not None:
+            self._do(action)
+        return action is not None
 
     def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
@@ -57,8 +52,21 @@ class Drive(Generic[T]):
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open
 
-    def _exchange(self, action: Send | Receive) -> None:
-        """One request and its answer, or more of an answer; whatever comes of it is reported to the machine."""
+    def _next(self, now: float) -> Send | Receive | WaitUntil | None:
+        """What there is to do; None once it is over."""
+        action = self._machine.next_action(now=now)
+        if self._watch is not None:
+            self._watch.tell()
+        return None if isinstance(action, Done | GiveUp) else action
+
+    def _do(self, action: Send | Receive | WaitUntil) -> Send | Receive | WaitUntil | None:
+        """Wait, or have one request answered, or more of an answer: what came of it is told to the machine.
+
+        Then there is something else to do, as `_next` says.
+        """
+        if isinstance(action, WaitUntil):
+            self._clock.sleep_until(action.at)
+            return self._next(self._clock())
         machine, link = self._machine, self._link
         failure: BaseException | None = None
         try:
@@ -67,22 +75,22 @@ class Drive(Generic[T]):
                 data = link.http.send(action.request, limit_body=False)
                 link.stream.send_all(data, deadline=action.deadline)
             assert link is not None
-            deadline = action.deadline
-            while (until := self._more(link, link.stream.receive_some(MOST, deadline=deadline))) is not None:
-                deadline = until
+            until: float | None = action.deadline
+            while until is not None:
+                events = link.http.receive(link.stream.receive_some(MOST, deadline=until))
+                with self._links.judging:
+                    now = self._clock()
+                    until = machine.feed(events, now=now, reused=link.used)
         except FAILURES as error:
             failure = error
-        now = self._clock()
         if failure is not None:
+            now = self._clock()
             reused = link is not None and link.used
             machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
-        if type(machine.next_action(now=now)) is not Receive:
+        following = self._next(now)
+        if type(following) is not Receive:
             self._put_back()
-
-    def _more(self, link: BlockingLink, data: bytes) -> float | None:
-        events = link.http.receive(data)
-        with self._links.judging:
-            return self._machine.feed(events, now=self._clock(), reused=link.used)
+        return following
 
     def _put_back(self) -> None:
         link, self._link = self._link, None
