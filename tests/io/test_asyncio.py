@@ -11,7 +11,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from vastroute import LocalProtocolError
-from vastroute_io.asyncio import Client, SocketStream
+from vastroute_io.asyncio import Client
+from vastroute_io.asyncio.streams import SocketStream
 from vastroute_testing import TEST_KEY, TestAuthority
 
 from .worlds import AsyncioWorld, engine_of

@@ -9,6 +9,6 @@ from ..asynchronous.stream import AsyncStream as Stream
 from ..links import Link
 from .client import Client
 from .links import Connect
-from .streams import ByteStream, SocketStream
+from .streams import ByteStream
 
-__all__ = ["ByteStream", "Client", "Connect", "Link", "Session", "SocketStream", "Stream"]
+__all__ = ["ByteStream", "Client", "Connect", "Link", "Session", "Stream"]
