@@ -13,11 +13,14 @@ from vastroute import (
     CONSOLE,
     DEFAULT_LIFETIME,
     ENGINE,
+    AddressMemory,
     Advice,
     Call,
     CallFailed,
     EndpointInfo,
     Guard,
+    HeadMemory,
+    Http1Connection,
     HttpRequest,
     HttpResponse,
     InvalidValue,
@@ -129,6 +132,8 @@ class Settings:
     recorder: Recorder | None = None
     rng: Callable[[], float] = random.random
     tracker: ReqnumTracker = attrs.field(factory=ReqnumTracker, init=False)
+    addresses: AddressMemory = attrs.field(factory=AddressMemory, init=False)
+    _heads: HeadMemory = attrs.field(factory=HeadMemory, init=False)
     _secret: Secret | None = attrs.field(default=None, init=False, repr=False)
     _verifier: Verifier | None = attrs.field(default=None, init=False)
     _endpoints: dict[str, EndpointInfo] = attrs.field(factory=dict, init=False, repr=False)
@@ -138,6 +143,10 @@ class Settings:
             self.console = CONSOLE
         if self.recorder is not None:
             self.rng = self.recorder.draws(self.rng)
+
+    def http(self) -> Http1Connection:
+        """The HTTP of a new connection."""
+        return Http1Connection(self.limits, heads=self._heads)
 
     # Keys
 
@@ -237,6 +246,7 @@ class Settings:
             limits=self.limits,
             verifier=self.verifier(),
             tracker=self.tracker,
+            addresses=self.addresses,
             engine=self.engine,
             key_in_body=self.key_in_body,
         )

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from vastroute import Guard, Http1Connection, Origin, Pool, Send, Ticket, Use, Wait
+from vastroute import Guard, Origin, Pool, Send, Ticket, Use, Wait
 
 from ..links import Link, Place, place_of
 from ..settings import Settings
@@ -72,7 +72,7 @@ class AsyncLinks(ABC, Generic[S]):
         except BaseException:
             self._wake(self.pool.failed(place))
             raise
-        link = Link(stream, Http1Connection(self._settings.limits))
+        link = Link(stream, self._settings.http())
         self.pool.opened(place, link)
         return link
 

@@ -72,15 +72,16 @@ class Drive(Generic[T]):
         try:
             if type(action) is Send:
                 link = self._link = self._links.acquire(action)
-                data = link.http.send(action.request, limit_body=False)
+                with self._links.judging:
+                    data = link.http.send(action.request, limit_body=False)
                 link.stream.send_all(data, deadline=action.deadline)
             assert link is not None
             until: float | None = action.deadline
             while until is not None:
-                events = link.http.receive(link.stream.receive_some(MOST, deadline=until))
+                data = link.stream.receive_some(MOST, deadline=until)
                 with self._links.judging:
                     now = self._clock()
-                    until = machine.feed(events, now=now, reused=link.used)
+                    until = machine.feed(link.http.receive(data), now=now, reused=link.used)
         except FAILURES as error:
             failure = error
         if failure is not None:

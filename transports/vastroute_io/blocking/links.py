@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias, final
 
-from vastroute import ConnectTunnel, Guard, Holding, Http1Connection, Open, Origin, Pool, Send, Ticket, Use, Wait
+from vastroute import ConnectTunnel, Guard, Holding, Open, Origin, Pool, Send, Ticket, Use, Wait
 
 from ..addresses import ADDRESS_SECONDS, allowed, check_proxied, written
 from ..links import MOST, Link, Place, place_of
@@ -63,7 +63,8 @@ class Links:
         self._engine_tls = engine_tls
         self._worker_tls = worker_tls
         self.judging: threading.Lock = threading.Lock()
-        """Held while an answer is judged: calls share a verifier and a tracker, which are for one thread at a time."""
+        """Held while bytes are written or read and an answer is judged: calls share what is known of heads, addresses,
+        signatures and reqnums, which is for one thread at a time."""
 
     def acquire(self, send: Send) -> BlockingLink:
         """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
@@ -78,7 +79,7 @@ class Links:
             if type(given) is Use:
                 return given.connection
             stream = self._open(place, send.guard, send.connect_by)
-            link = Link(stream, Http1Connection(self._settings.limits))
+            link = Link(stream, self._settings.http())
             with self._lock:
                 self._pool.opened(place, link)
                 given = link
