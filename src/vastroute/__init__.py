@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         VastrouteError,
     )
     from .exchange import Broken, End, Event
+    from .failures import judge_failure
     from .forms import FORMS, SigningForm, signed_text
     from .guard import Guard, GuardReason, GuardRefusal
     from .http1 import ConnectTunnel, Http1Connection
@@ -258,6 +259,7 @@ _ON_FIRST_USE = {
     "encode_worker": "work",
     "encode_worker_root": "lookups",
     "encode_workers": "lookups",
+    "judge_failure": "failures",
     "outcome_of_failure": "outcomes",
     "outcome_of_status": "outcomes",
     "read_worker_root": "lookups",
@@ -403,6 +405,7 @@ __all__ = [
     "encode_worker",
     "encode_worker_root",
     "encode_workers",
+    "judge_failure",
     "outcome_of_failure",
     "outcome_of_status",
     "read_worker_root",

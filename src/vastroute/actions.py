@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .exchange import Event
     from .guard import Guard
     from .record import Record
+    from .streams import StreamEvent
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -56,6 +57,22 @@ class Send:
     """Use a new connection, not a kept one."""
     guard: Guard | None = None
     """Ask it about the address that the host name resolved to, before dialling it."""
+
+    def timeouts(self, *, now: float) -> tuple[float, float]:
+        """Seconds until there must be a connection, and until the answer's head must be here.
+
+        Never below a millisecond: HTTP libraries refuse a time-out of 0, or take it for none at all.
+        """
+        return max(0.001, self.connect_by - now), max(0.001, self.deadline - now)
+
+    def check_host(self) -> None:
+        """Refuse a host that is a name, for a library that resolves names by itself and shows nobody to what.
+
+        Raises the guard's refusal, a `vastroute.ConnectionFailed`, unless its ``allow_proxied_names`` is set. An IP
+        address passes: the guard has seen it already.
+        """
+        if self.guard is not None and (refusal := self.guard.check_origin(self.request.origin, proxied=True)):
+            raise refusal.as_error(phase=self.phase)
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +116,9 @@ class Machine(Protocol[T_co]):
     def next_action(self, *, now: float) -> Action[T_co]:
         """What to do next."""
 
+    def read_limit(self, *, now: float) -> float | None:
+        """Seconds for the next piece of the answer, or None if the next action is another one than `Receive`."""
+
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`."""
 
@@ -118,12 +138,15 @@ class Machine(Protocol[T_co]):
         self,
         error: FailureKind | BaseException | str,
         *,
-        kind: FailureKind = FailureKind.OTHER,
+        kind: FailureKind | None = None,
         sent: bool | None,
         now: float,
         reused: bool = False,
     ) -> None:
         """The exchange broke."""
+
+    def next_event(self, *, now: float) -> StreamEvent | None:
+        """The next event of a stream that has come, or None."""
 
     def cancelled(self, *, now: float) -> None:
         """The caller ends the call."""
@@ -138,3 +161,12 @@ class Machine(Protocol[T_co]):
     @property
     def record(self) -> Record:
         """What has happened so far."""
+
+
+def read_limit_of(action: Action[T_co], *, now: float) -> float | None:
+    """Seconds until the deadline of a `Receive`; None for another action. Raises TimeoutError if there are none."""
+    if not isinstance(action, Receive):
+        return None
+    if now >= action.deadline:
+        raise TimeoutError("the rest of the answer did not come in time")
+    return action.deadline - now

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from .actions import Done, GiveUp, Receive, Send, WaitUntil
+from .actions import Done, GiveUp, Receive, Send, WaitUntil, read_limit_of
 from .decoders import StreamLimits
 from .errors import (
     Advice,
@@ -31,7 +31,7 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .exchange import Broken, Event, joined, whole_answer
-from .failures import failure_of
+from .failures import failure_of, judge_failure
 from .guard import Guard
 from .messages import Grant, Headers, HttpResponse, ResponseHead, Secret
 from .outcomes import OutcomeRow, Then, outcome_of_failure, outcome_of_status
@@ -146,6 +146,10 @@ class Call:
             self._action = Receive(deadline=self._more_by(), attempt=self._attempts, phase=Phase.WORKER)
         return self._action
 
+    def read_limit(self, *, now: float) -> float | None:
+        """Seconds for the next piece of the answer, as in `vastroute.AskMachine`; a stream's events are taken first."""
+        return read_limit_of(self.next_action(now=now), now=now)
+
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`, as an HTTP library gives it."""
         if (route := self._at_route) is not None:
@@ -236,7 +240,7 @@ class Call:
         self,
         error: FailureKind | BaseException | str,
         *,
-        kind: FailureKind = FailureKind.OTHER,
+        kind: FailureKind | None = None,
         sent: bool | None,
         now: float,
         reused: bool = False,
@@ -247,8 +251,7 @@ class Call:
             return
         if self._state not in _OUT:
             self._state = advance(CALL_TABLE, self._state, CallInput.REROUTE)  # refuses, with the words of the table
-        if self._state in _READING:
-            sent = True
+        kind, sent = judge_failure(error, kind, sent=True if self._state in _READING else sent)
         failure = (
             error
             if isinstance(error, ConnectionFailed)

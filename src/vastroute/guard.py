@@ -97,7 +97,7 @@ class GuardReason(Enum):
     SCHEME = "the scheme"
     PORT = "the port"
     ADDRESS = "the address"
-    PROXIED_NAME = "a name that only the proxy resolves"
+    PROXIED_NAME = "a name that only others resolve"
 
 
 @attrs.frozen(kw_only=True)
@@ -134,12 +134,12 @@ class Guard:
     allow_metadata_address: bool = False
     """The addresses at which clouds hand a machine its credentials. They are not part of ``allow_private_address``."""
     allow_proxied_names: bool = False
-    """Host names behind a proxy, which resolves them, so that nobody here can see where they lead."""
+    """Host names that a proxy or an HTTP library resolves, so that nobody here can see where they lead."""
     allow_any_port: bool = False
     """Ports below 1024 other than 80 and 443: they belong to other services, which may act on what HTTP sends them."""
 
     def check_origin(self, origin: Origin, *, proxied: bool = False) -> GuardRefusal | None:
-        """The first look, at the address as it is written. `proxied`: a proxy resolves and dials it, not we."""
+        """The first look, at the address as it is written. `proxied`: others resolve and dial it, not we."""
         host, port = origin.host.removesuffix("."), origin.port
         if origin.scheme != "https" and not self.allow_plain_http:
             return _refusal(GuardReason.SCHEME, "allow_plain_http", f"{origin} has no TLS")
@@ -150,7 +150,7 @@ class Guard:
         if _NUMERIC.fullmatch(host) and not self.allow_private_address:
             return _refusal(GuardReason.ADDRESS, PRIVATE, f"{origin} hides an IP address in an unusual spelling")
         if proxied and not self.allow_proxied_names:
-            text = f"the proxy alone would know where {origin} leads"
+            text = f"{origin} is a name that a proxy or a library resolves, so that nobody here sees where it leads"
             return _refusal(GuardReason.PROXIED_NAME, "allow_proxied_names", text)
         return None
 

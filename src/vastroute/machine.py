@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
-from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why
+from .actions import Done, GiveUp, Receive, Send, WaitUntil, Why, read_limit_of
 from .errors import (
     Advice,
     CallFailed,
@@ -33,7 +33,7 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .exchange import Broken, Event, joined, whole_answer
-from .failures import failure_of
+from .failures import failure_of, judge_failure
 from .messages import HttpRequest, HttpResponse, ResponseHead, Secret
 from .policy import Limits, RetryPolicy
 from .reading import excerpt
@@ -42,6 +42,7 @@ from .state import ASK_TABLE, AskInput, AskState, advance
 
 if TYPE_CHECKING:
     from .guard import Guard
+    from .streams import StreamEvent
 
 T = TypeVar("T")
 
@@ -130,6 +131,14 @@ class AskMachine(Generic[T]):
                 self._action = Receive(deadline=send.deadline, attempt=send.attempt, phase=send.phase)
         return self._action
 
+    def read_limit(self, *, now: float) -> float | None:
+        """Seconds for the next piece of the answer; None once no more is wanted: then `next_action` says how to go on.
+
+        Raises TimeoutError at the deadline, as the read itself would: report it with `failed` like any other. So a
+        library whose time-outs are for one read each is held to the limit on all of them.
+        """
+        return read_limit_of(self.next_action(now=now), now=now)
+
     def receive(self, response: HttpResponse, *, now: float) -> None:
         """The whole answer to the pending `Send`, as an HTTP library gives it."""
         self._state = advance(ASK_TABLE, self._state, AskInput.HEAD)
@@ -181,20 +190,23 @@ class AskMachine(Generic[T]):
         self,
         error: FailureKind | BaseException | str,
         *,
-        kind: FailureKind = FailureKind.OTHER,
+        kind: FailureKind | None = None,
         sent: bool | None,
         now: float,
         reused: bool = False,
     ) -> None:
         """The exchange broke. `error` says how; an exception becomes the cause of the error that may come of it.
 
-        `kind` is what an exception or a text amounts to. `sent` is False if surely no byte of the request left, True if
-        some did, None if the library cannot say, which counts as perhaps. `reused` says that it went over a kept
-        connection: closed before the first byte of an answer, it had gone stale, and the ask is repeated at once on a
-        fresh one.
+        `kind` is what it amounts to; without it that is told from an exception of Python's own, or from the one that a
+        library's exception has as its cause or among its arguments. `sent` is False if surely no byte of the request
+        left, True if some did, None if the library cannot say. Then such an exception says it, where it can only come
+        before a request leaves (a refused connection, an unknown name, an untrusted certificate); else it counts as
+        perhaps. `reused` says that it went over a kept connection: closed before the first byte of an answer, it had
+        gone stale, and the ask is repeated at once on a fresh one.
         """
         if self._state is not AskState.ASKING and self._state is not AskState.READING:
             self._state = advance(ASK_TABLE, self._state, AskInput.TROUBLE)  # refuses, with the words of the table
+        kind, sent = judge_failure(error, kind, sent=sent)
         failure = failure_of(error, kind, phase=self._phase, sent=sent, key=self._key)
         self._outcome = failure.outcome
         # Where a fresh connection was asked for, none was stale, whatever is said: every loop has a pause.
@@ -211,6 +223,10 @@ class AskMachine(Generic[T]):
             self._stop_for_limit("first_ask_repeats", now, failure)
         if self._state is AskState.WAITING:
             self._will_repeat()
+
+    def next_event(self, *, now: float) -> StreamEvent | None:
+        """None: only a stream has events, and only a `vastroute.Call` streams."""
+        return None
 
     def cancelled(self, *, now: float) -> None:
         """The caller ends the call, whatever it is doing. The driver closes what is open."""

@@ -13,9 +13,13 @@ from vastroute import (
     AskMachine,
     Call,
     Cancelled,
+    ConnectionFailed,
     Done,
+    FailureKind,
     GiveUp,
+    Guard,
     Machine,
+    Origin,
     Outcome,
     Phase,
     Receive,
@@ -79,11 +83,55 @@ class TestActions:
         assert [why.value for why in Why] == ["start", "poll", "retry", "re-route", "resume"]
 
 
+class TestSend:
+    def test_says_its_limits_as_http_libraries_take_them(self) -> None:
+        send = Send(request=REQUEST, connect_by=1010.0, deadline=1600.0, attempt=1)
+        assert send.timeouts(now=1000.0) == (10.0, 600.0)
+        assert send.timeouts(now=1010.0) == (0.001, 590.0)
+        assert send.timeouts(now=9999.0) == (0.001, 0.001)
+
+    @pytest.mark.parametrize(
+        ("url", "guard", "switch"),
+        [
+            ("https://worker.example", Guard(), "allow_proxied_names"),
+            ("https://worker.example", Guard(allow_proxied_names=True), None),
+            ("https://worker.example", None, None),
+            ("https://8.8.8.8:40001", Guard(), None),
+            ("https://[2606:4700::1]:40001", Guard(), None),
+            ("https://127.0.0.1:40001", Guard(), "allow_private_address"),
+        ],
+    )
+    def test_a_host_that_the_library_resolves_has_to_be_an_address(
+        self, url: str, guard: Guard | None, switch: str | None
+    ) -> None:
+        request = attrs.evolve(REQUEST, origin=Origin.parse(url))
+        send = Send(request=request, connect_by=1.0, deadline=2.0, attempt=1, phase=Phase.WORKER, guard=guard)
+        if switch is None:
+            send.check_host()
+            return
+        with pytest.raises(ConnectionFailed, match=switch) as caught:
+            send.check_host()
+        error = caught.value
+        assert (error.kind, error.outcome, error.phase) == (FailureKind.GUARD, Outcome.NOT_SENT, Phase.WORKER)
+
+
 class TestMachine:
     @pytest.mark.parametrize("machine", [AskMachine, RouteCall, Call])
     def test_has_what_a_driver_calls(self, machine: type) -> None:
         wanted = {name: each for name, each in vars(Machine).items() if not name.startswith("_")}
-        assert {"next_action", "receive", "head", "chunk", "end", "feed", "failed", "cancelled", "result"} <= {*wanted}
+        assert {
+            "next_event",
+            "read_limit",
+            "next_action",
+            "receive",
+            "head",
+            "chunk",
+            "end",
+            "feed",
+            "failed",
+            "cancelled",
+            "result",
+        } <= {*wanted}
         for name, method in wanted.items():
             has = inspect.getattr_static(machine, name)
             assert isinstance(has, property) is isinstance(method, property)

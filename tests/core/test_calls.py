@@ -861,6 +861,22 @@ def taken(call: Call, now: float = NOW) -> list[Any]:
 
 
 class TestStreams:
+    def test_a_driver_asks_how_long_a_read_may_take(self) -> None:
+        call = made(stream=True)
+        assert call.read_limit(now=NOW) is None
+        granted(call)
+        assert call.read_limit(now=NOW) is None
+        call.head(ResponseHead(status=200, headers=CHUNKED), now=NOW)
+        action = call.next_action(now=NOW)
+        assert isinstance(action, Receive)
+        assert call.read_limit(now=NOW + 1) == action.deadline - NOW - 1
+        with pytest.raises(TimeoutError) as late:
+            call.read_limit(now=action.deadline)
+        call.failed(late.value, sent=None, now=action.deadline)
+        assert call.read_limit(now=action.deadline) is None
+        with pytest.raises(LimitReached, match="silence"):
+            call.result()
+
     def test_events_wait_until_they_are_taken(self) -> None:
         call = begun()
         assert call.stream_head == ResponseHead(status=200, headers=CHUNKED)

@@ -192,6 +192,24 @@ class TestReports:
         assert mine == other or (isinstance(mine, GiveUp) and isinstance(other, GiveUp))
 
     @pytest.mark.parametrize("state", STATES)
+    def test_what_is_to_be_read_and_given_out(self, state: AskState) -> None:
+        call = lookup()
+        STATES[state](call)
+        action = call.next_action(now=NOW)
+        assert call.read_limit(now=NOW) == (action.deadline - NOW if isinstance(action, Receive) else None)
+        assert call.next_event(now=NOW) is None, "only a Call streams"
+
+    def test_a_read_that_comes_too_late_is_a_timeout(self) -> None:
+        call = lookup()
+        STATES[AskState.READING](call)
+        action = call.next_action(now=NOW)
+        assert isinstance(action, Receive)
+        assert call.read_limit(now=action.deadline - 0.5) == 0.5
+        with pytest.raises(TimeoutError, match="did not come in time"):
+            call.read_limit(now=action.deadline)
+        assert call.read_limit(now=DEADLINE) is None, "the call itself is over then"
+
+    @pytest.mark.parametrize("state", STATES)
     def test_there_is_a_result_only_when_it_is_over(self, state: AskState) -> None:
         call = lookup()
         STATES[state](call)

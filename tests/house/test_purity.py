@@ -28,6 +28,7 @@ EVERYWHERE = frozenset({"__future__", "attrs", "collections", "enum", "functools
 
 FURTHER = {
     "__init__": {"importlib"},
+    "failures": {"errno"},
     "reading": {"datetime"},
     "guard": {"bisect", "ipaddress"},
     "http1": {"h11"},

@@ -344,6 +344,31 @@ def test_any_machine_can_be_recorded_whole_or_in_pieces(tmp_path: Path) -> None:
     assert work["answer"]["end"] == 4.0
 
 
+def test_what_an_exception_says_is_written_and_a_stream_is_driven_through_it(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    call = Recorder(path).record(machine(stream=True))
+    call.next_action(now=1.0)
+    call.receive(granted(), now=1.0)
+    call.next_action(now=1.0)
+    call.failed(ConnectionRefusedError(), sent=None, now=2.0)
+    while not isinstance(call.next_action(now=9.0), Send):
+        pass
+    call.receive(granted(), now=9.0)
+    call.next_action(now=9.0)
+    assert call.read_limit(now=9.0) is None
+    call.head(ResponseHead(status=200, headers=Headers([("content-length", "3")])), now=9.0)
+    assert call.read_limit(now=9.0) == 120.0
+    call.chunk(b"abc", now=9.0)
+    assert call.next_event(now=9.0) == b"abc"
+    assert call.next_event(now=9.0) is None
+    with pytest.raises(TimeoutError) as late:
+        call.read_limit(now=200.0)
+    call.failed(late.value, sent=None, now=200.0)
+    (recorded,) = calls_in(path)
+    said = [(each["failed"]["kind"], each["failed"]["sent"]) for each in recorded["exchanges"] if "failed" in each]
+    assert said == [(FailureKind.REFUSED.value, False), (FailureKind.TIMEOUT.value, None)]
+
+
 def test_a_call_that_is_cancelled_is_written_with_what_there_was(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     recorder = Recorder(path)

@@ -246,6 +246,10 @@ def exchange(machine: vastroute.Machine[Any], send: vastroute.Send, clock: Calla
     if refusal is not None:
         machine.failed(refusal.as_error(), sent=False, now=clock())
         return
+    send.check_host()
+    assert_type(send.timeouts(now=clock()), tuple[float, float])
+    assert_type(machine.read_limit(now=clock()), float | None)
+    assert_type(machine.next_event(now=clock()), vastroute.StreamEvent | None)
     try:
         response = vastroute.HttpResponse(status=200, headers={"content-type": "text/plain"}, body=b"")
         machine.receive(response, now=clock())
@@ -284,6 +288,7 @@ def pure_functions(response: vastroute.HttpResponse) -> bytes | None:
         assert_type(answer.counts, Mapping[str, int])
         return None
     work = vastroute.WorkerRequest(route="/echo", payload={"n": 1})
+    assert_type(vastroute.judge_failure(TimeoutError(), None, sent=None), tuple[vastroute.FailureKind, bool | None])
     assert_type(vastroute.outcome_of_failure(vastroute.FailureKind.EOF, sent=None), vastroute.OutcomeRow)
     assert_type(vastroute.stream_decoder("text/event-stream"), vastroute.StreamDecoder)
     return vastroute.encode_worker(answer, work, request_idx=7).body

@@ -10,7 +10,6 @@ from vastroute import (
     Action,
     Broken,
     CallFailed,
-    ConnectionFailed,
     Event,
     FailureKind,
     HttpResponse,
@@ -20,7 +19,9 @@ from vastroute import (
     Record,
     ResponseHead,
     Send,
+    StreamEvent,
     Verifier,
+    judge_failure,
 )
 
 from .bodies import Body, Form
@@ -84,6 +85,10 @@ class Recorded(Generic[T]):
                 self._exchanges.append(self._recorder._locked(lambda names: self._begin(action, names, now)))
         return action
 
+    def read_limit(self, *, now: float) -> float | None:
+        with self._watching(now):
+            return self._machine.read_limit(now=now)
+
     def receive(self, response: HttpResponse, *, now: float) -> None:
         with self._watching(now):
             self._machine.receive(response, now=now)
@@ -124,18 +129,18 @@ class Recorded(Generic[T]):
         self,
         error: FailureKind | BaseException | str,
         *,
-        kind: FailureKind = FailureKind.OTHER,
+        kind: FailureKind | None = None,
         sent: bool | None,
         now: float,
         reused: bool = False,
     ) -> None:
         with self._watching(now):
+            kind, sent = judge_failure(error, kind, sent=sent)
             self._machine.failed(error, kind=kind, sent=sent, now=now, reused=reused)
-            if isinstance(error, FailureKind):
-                kind = error
-            elif isinstance(error, ConnectionFailed):
-                kind = error.kind or kind
             self._failed(kind, sent=sent, reused=reused, now=now)
+
+    def next_event(self, *, now: float) -> StreamEvent | None:
+        return self._machine.next_event(now=now)
 
     def cancelled(self, *, now: float) -> None:
         with self._watching(now):

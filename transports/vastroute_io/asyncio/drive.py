@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, final
 
 from vastroute import Done, GiveUp, Machine, Receive, Send, WaitUntil
 
-from ..failures import FAILURES, kind_of
+from ..failures import FAILURES
 from ..links import MOST
 from ..settings import Settings, Watch
 from .links import AsyncioLink, Links
@@ -88,7 +88,7 @@ class Drive(Generic[T]):
         if failure is not None:
             now = self._links.now()
             reused = link is not None and link.used
-            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
+            machine.failed(failure, sent=link is not None, reused=reused, now=now)
         following = self._next(now)
         if type(following) is not Receive:
             self._put_back(now)

@@ -8,7 +8,7 @@ import trio
 
 from vastroute import Done, FailureKind, GiveUp, Machine, Receive, Send, WaitUntil
 
-from ..failures import FAILURES, kind_of
+from ..failures import FAILURES
 from ..links import MOST
 from ..settings import Settings, Watch
 from .links import Links, TrioLink, close
@@ -92,7 +92,7 @@ class Drive(Generic[T]):
         if failure is not None:
             now = trio.current_time()
             reused = link is not None and link.used
-            machine.failed(failure, kind=kind_of(failure), sent=link is not None, reused=reused, now=now)
+            machine.failed(failure, sent=link is not None, reused=reused, now=now)
         following = self._next(now)
         if type(following) is not Receive and (closing := self._put_back(now)):
             await close(closing)
