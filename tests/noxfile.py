@@ -111,6 +111,18 @@ def interop(session: nox.Session) -> None:
     session.run(*command, "--last-failed", "--last-failed-no-failures=none", success_codes=[0, 5])
 
 
+@nox.session(python=PYTHONS[0])
+def embedding(session: nox.Session) -> None:
+    """What the documentation shows for other people's HTTP libraries, with these libraries."""
+    session.chdir(ROOT)
+    session.install(".[test,embed]")
+    command = ("python", "-m", "pytest", "tests/embedding", *session.posargs)
+    session.run(*command)
+    # Its urllib3-future takes the place of urllib3 for whoever is there, so that is shown too.
+    session.install("niquests>=3.21")
+    session.run(*command)
+
+
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel as a user gets it: built from the sdist, alone in an environment, without extras."""

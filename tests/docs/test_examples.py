@@ -55,7 +55,7 @@ EXAMPLES = {
     "docs/asyncio.md": 1,
     "docs/blocking.md": 2,
     "docs/calls.md": 4,
-    "docs/embedding.md": 4,
+    "docs/embedding/index.md": 4,
     "docs/errors.md": 2,
     "docs/security.md": 1,
     "docs/sessions.md": 3,

@@ -1,0 +1,36 @@
+"""vastroute's machines over niquests. `roots` holds a PEM file, or True for its own, for each `vastroute.Phase`."""
+
+from time import monotonic, sleep
+
+import niquests
+from niquests.packages.urllib3.exceptions import HTTPError
+
+import vastroute
+
+
+def drive(machine, roots):
+    """Do what the machine asks for, to its end. Gives a stream's events as they come; returns the result."""
+    while isinstance(action := machine.next_action(now=monotonic()), vastroute.WaitUntil | vastroute.Send):
+        if isinstance(action, vastroute.WaitUntil):
+            sleep(max(0.0, action.at - monotonic()))
+        else:
+            yield from exchange(machine, action, roots[action.phase])
+    return machine.result()
+
+
+def exchange(machine, send, roots):
+    """One request and its answer, over a connection of its own."""
+    ask, session = send.request, niquests.Session(disable_http2=True, disable_http3=True)
+    request = niquests.Request(ask.method, ask.url, headers=dict(ask.headers), data=ask.body).prepare()
+    options = {"timeout": send.timeouts(now=monotonic()), "verify": roots, "stream": True}
+    try:
+        send.check_host()
+        # Below the session there are no redirects, cookies or proxies, and no netrc.
+        with session, session.get_adapter(ask.url).send(request, **options) as reply:
+            machine.head(vastroute.ResponseHead(status=reply.status_code, headers=reply.raw.headers), now=monotonic())
+            while machine.read_limit(now=monotonic()):
+                machine.feed([reply.raw.read1(65536, decode_content=False) or vastroute.End()], now=monotonic())
+                while (event := machine.next_event(now=monotonic())) is not None:
+                    yield event
+    except (niquests.RequestException, HTTPError, TimeoutError, vastroute.ConnectionFailed) as error:
+        machine.failed(error, sent=False if isinstance(error, niquests.ConnectTimeout) else None, now=monotonic())
