@@ -1,0 +1,230 @@
+"""The pytest plugin: fixtures, marks, and a report of the conversation where a test fails. See ``docs/pytest.md``.
+
+Pytest loads this in every run of everybody who has vastroute installed, so it imports nothing but what pytest has
+imported already; all else waits until a fixture is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import vastroute_io.asyncio
+    import vastroute_io.blocking
+    import vastroute_io.trio
+    from vastroute_testing import ManualClock, SimulatedEndpoint, SimulatedEngine
+    from vastroute_testing.memory import Client
+
+    from .network import NetworkGuard
+    from .rigs import AsyncioRig, BlockingRig, LoopbackRig, TrioRig
+    from .world import World
+
+_MARKS = {
+    "vast_endpoint": "vast_endpoint(name, **options): vast_engine has this endpoint; the options are those of "
+    "vastroute_testing.SimulatedEndpoint.",
+    "vast_faults": "vast_faults(*troubles, endpoint=None): what goes wrong at vast_engine's endpoints, or at one of "
+    "them; see vastroute_testing.trouble.",
+    "vast_network": "vast_network: this test may leave this machine, vastroute's guard or not.",
+}
+_WORLD: pytest.StashKey[World] = pytest.StashKey()
+_GUARD: pytest.StashKey[NetworkGuard] = pytest.StashKey()
+_OTHERS = ("anyio", "asyncio", "trio")
+"""Marks by which other plugins take a coroutine function as theirs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("vast_no_network", "no test may leave this machine, vastroute's fixtures or not", "bool", False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for text in _MARKS.values():
+        config.addinivalue_line("markers", text)
+    if config.getini("vast_no_network"):
+        guard = _guard(config)
+        guard.__enter__()
+        config.add_cleanup(lambda: guard.__exit__(None, None, None))
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    for mark in item.own_markers:
+        if mark.name in ("vast_endpoint", "vast_faults"):
+            world = item.stash.get(_WORLD, None)
+            if world is None or mark.name not in world.applied:
+                pytest.fail(f"the mark {mark.name} has no effect: the test does not use our vast_engine", pytrace=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    world = pyfuncitem.stash.get(_WORLD, None)
+    if world is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    if any(pyfuncitem.get_closest_marker(name) for name in _OTHERS):
+        return None
+    if not world.runners:
+        return None
+    if len(world.runners) > 1:
+        pytest.fail(
+            "a coroutine function cannot use both of vast_trio and vast_asyncio: run each by itself", pytrace=False
+        )
+    (run,) = world.runners
+    run(functools.partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in _arguments(pyfuncitem)}))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    world = item.stash.get(_WORLD, None)
+    if world is not None and report.failed:
+        world.failed = True
+        if text := world.conversation():
+            report.sections.append(("vastroute conversation", text))
+    return report
+
+
+@pytest.fixture
+def _vast_world(request: pytest.FixtureRequest) -> World:
+    from .world import World
+
+    world = request.node.stash[_WORLD] = World()
+    if request.node.get_closest_marker("vast_network") is None:
+        request.getfixturevalue("vast_no_network")
+    return world
+
+
+@pytest.fixture
+def vast_no_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test if it leaves this machine. Every fixture of vastroute's uses this one."""
+    with _guard(request.config):
+        yield
+
+
+@pytest.fixture
+def vast_endpoints(request: pytest.FixtureRequest, _vast_world: World) -> list[SimulatedEndpoint]:
+    """The endpoints of `vast_engine`: those that the marks `vast_endpoint` name, else one, "my-endpoint"."""
+    from vastroute_testing import SimulatedEndpoint
+
+    _vast_world.applied.add("vast_endpoint")
+    marks = request.node.iter_markers("vast_endpoint")
+    endpoints = [SimulatedEndpoint(*mark.args, **mark.kwargs) for mark in marks]
+    nearest = {endpoint.name: endpoint for endpoint in reversed(endpoints)}
+    return list(nearest.values()) or [SimulatedEndpoint("my-endpoint")]
+
+
+@pytest.fixture
+def vast_engine(
+    request: pytest.FixtureRequest, vast_endpoints: list[SimulatedEndpoint], _vast_world: World
+) -> SimulatedEngine:
+    """The simulated engine that everything here leads to: `vast_endpoints`, with what the marks `vast_faults` say."""
+    from vastroute_testing import SimulatedEngine
+    from vastroute_testing.trouble import troubled
+
+    _vast_world.applied.add("vast_faults")
+    endpoints = {endpoint.name: endpoint for endpoint in vast_endpoints}
+    for mark in reversed(list(request.node.iter_markers("vast_faults"))):
+        for name in _named(endpoints, **mark.kwargs):
+            endpoints[name] = troubled(endpoints[name], *mark.args)
+    _vast_world.engine = SimulatedEngine(endpoints.values())
+    return _vast_world.engine
+
+
+@pytest.fixture
+def vast_clock(_vast_world: World) -> ManualClock:
+    """The test's virtual time, one for all clients: let some pass with ``vast_clock.advance(seconds)``."""
+    from vastroute_testing import ManualClock
+
+    _vast_world.claim("virtual time")
+    return ManualClock()
+
+
+@pytest.fixture
+def vast_client(vast_engine: SimulatedEngine, vast_clock: ManualClock, _vast_world: World) -> Client:
+    """A client without bytes, `vastroute_testing.memory.Client`: the quickest, for code that takes a client."""
+    from vastroute_testing.memory import Client
+
+    _vast_world.engine = vast_engine
+    return Client(server=vast_engine, clock=vast_clock, observer=_vast_world.log("vast_client"))
+
+
+@pytest.fixture
+def vast_blocking(vast_engine: SimulatedEngine, vast_clock: ManualClock, _vast_world: World) -> Iterator[BlockingRig]:
+    """For blocking code: `client()`, and `options` for clients of your code's own making."""
+    from .rigs import BlockingRig
+
+    yield from _vast_world.use(BlockingRig(_vast_world, vast_engine, vast_clock))
+
+
+@pytest.fixture
+def vast_trio(vast_engine: SimulatedEngine, vast_clock: ManualClock, _vast_world: World) -> Iterator[TrioRig]:
+    """For trio code, in virtual time: `client()`, `options` for clients of your code's own making, and `run`."""
+    from .rigs import TrioRig
+
+    yield from _vast_world.use(TrioRig(_vast_world, vast_engine, vast_clock))
+
+
+@pytest.fixture
+def vast_asyncio(vast_engine: SimulatedEngine, vast_clock: ManualClock, _vast_world: World) -> Iterator[AsyncioRig]:
+    """For asyncio code, in virtual time: `client()`, `options` for clients of your code's own making, and `run`."""
+    from .rigs import AsyncioRig
+
+    yield from _vast_world.use(AsyncioRig(_vast_world, vast_engine, vast_clock))
+
+
+@pytest.fixture
+def vast_blocking_client(vast_blocking: BlockingRig) -> vastroute_io.blocking.Client:
+    """A client of `vast_blocking`."""
+    return vast_blocking.client()
+
+
+@pytest.fixture
+def vast_trio_client(vast_trio: TrioRig) -> vastroute_io.trio.Client:
+    """A client of `vast_trio`."""
+    return vast_trio.client()
+
+
+@pytest.fixture
+def vast_asyncio_client(vast_asyncio: AsyncioRig) -> vastroute_io.asyncio.Client:
+    """A client of `vast_asyncio`."""
+    return vast_asyncio.client()
+
+
+@pytest.fixture
+def vast_loopback(
+    request: pytest.FixtureRequest, vast_engine: SimulatedEngine, _vast_world: World
+) -> Iterator[LoopbackRig]:
+    """The engine and its workers on sockets of this machine, in real time: `url`, and `options` for any client."""
+    _vast_world.claim("real time")
+    from vastroute_testing import LoopbackThread
+
+    from .rigs import LoopbackRig
+
+    with LoopbackThread(vast_engine) as thread:
+        yield from _vast_world.use(LoopbackRig(_vast_world, vast_engine, thread))
+
+
+def _guard(config: pytest.Config) -> NetworkGuard:
+    """The one of this run: a plugin too, from the first time that somebody wants it."""
+    if _GUARD not in config.stash:
+        from .network import NetworkGuard
+
+        config.stash[_GUARD] = NetworkGuard()
+        config.pluginmanager.register(config.stash[_GUARD])
+    return config.stash[_GUARD]
+
+
+def _arguments(function: pytest.Function) -> list[str]:
+    return [name for name in inspect.signature(function.obj).parameters if name in function.funcargs]
+
+
+def _named(endpoints: Mapping[str, SimulatedEndpoint], *, endpoint: str | None = None) -> list[str]:
+    """The endpoints that a mark means."""
+    if endpoint is not None and endpoint not in endpoints:
+        pytest.fail(f"vast_faults: there is no endpoint {endpoint!r}, only {', '.join(endpoints)}", pytrace=False)
+    return list(endpoints) if endpoint is None else [endpoint]
