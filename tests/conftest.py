@@ -1,20 +1,18 @@
-"""What holds for every test: nobody dials out, nobody sleeps, nothing hangs, and hypothesis has no deadline of its own.
+"""What holds for every test: nobody sleeps, nothing hangs, and hypothesis has no deadline of its own.
 
-The guards stand before any test module is imported. They see this process only: what a test starts as a program of its
-own is on its honour.
+Nobody dials out either: that is guarded by our own pytest plugin, with ``vast_no_network`` in ``pyproject.toml``. The
+guards stand before any test module is imported. They see this process only: what a test starts as a program of its own
+is on its honour.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address, ip_address
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,16 +29,12 @@ _forbidden: list[str] = []
 
 
 class ForbiddenInTests(AssertionError):
-    """A test dialled out or slept."""
+    """A test slept."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
-    for name in ("connect", "connect_ex", "sendto"):
-        patch.setattr(socket.socket, name, _guarded_address(name, getattr(socket.socket, name)))
-    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
-        patch.setattr(socket, name, _guarded_name(name, getattr(socket, name)))
     patch.setattr(time, "sleep", _guarded_sleep(time.sleep))
 
 
@@ -76,54 +70,14 @@ def _time_limit() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _refuse(what: str) -> None:
-    _forbidden.append(what)
-    raise ForbiddenInTests(what)
-
-
-def _is_loopback(host: object) -> bool:
-    try:
-        address = ip_address(host if isinstance(host, str) else "")
-    except ValueError:
-        return host == "localhost"
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def _needs_no_look_up(host: object) -> bool:
-    text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    try:
-        ip_address(text if isinstance(text, str) else "")
-    except ValueError:
-        return text in (None, "", "localhost")
-    return True
-
-
-def _guarded_address(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(self: socket.socket, *args: Any) -> Any:
-        address = args[-1]
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
-            _refuse(f"a test may reach loopback only: socket.{name} to {address}")
-        return original(self, *args)
-
-    return guarded
-
-
-def _guarded_name(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(host: Any, *args: Any, **named: Any) -> Any:
-        if not _needs_no_look_up(host):
-            _refuse(f"a test may look up no name: socket.{name} of {host!r}")
-        return original(host, *args, **named)
-
-    return guarded
-
-
 def _guarded_sleep(original: Callable[[float], None]) -> Callable[[float], None]:
     def guarded(seconds: float) -> None:
         # The standard library may: `subprocess` sleeps between two looks at a program that is about to end.
         caller = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
         if seconds > 0 and caller not in sys.stdlib_module_names:
-            _refuse(f"a test may not sleep: time.sleep({seconds}) in {caller}")
+            what = f"a test may not sleep: time.sleep({seconds}) in {caller}"
+            _forbidden.append(what)
+            raise ForbiddenInTests(what)
         original(seconds)
 
     return guarded

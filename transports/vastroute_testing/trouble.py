@@ -37,7 +37,7 @@ def troubled(endpoint: SimulatedEndpoint, *troubles: Trouble) -> SimulatedEndpoi
         if isinstance(trouble, Fault):
             raise InvalidValue(f"say where it goes wrong: on_ask({trouble!r}) or on_work({trouble!r})")
         if not isinstance(trouble, Trouble):
-            hint = " (it wants to be called)" if callable(trouble) else ""
+            hint = ": did you mean to call it?" if callable(trouble) else ""
             raise InvalidValue(f"a trouble is wanted, such as cold(600), not {trouble!r}{hint}")
         endpoint = trouble.apply(endpoint)
     return endpoint

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,8 +113,9 @@ def vast_endpoints(request: pytest.FixtureRequest, _vast_world: World) -> list[S
     from vastroute_testing import SimulatedEndpoint
 
     _vast_world.applied.add("vast_endpoint")
-    marks = request.node.iter_markers("vast_endpoint")
-    endpoints = [SimulatedEndpoint(*mark.args, **mark.kwargs) for mark in marks]
+    with _blaming("vast_endpoint"):
+        marks = request.node.iter_markers("vast_endpoint")
+        endpoints = [SimulatedEndpoint(*mark.args, **mark.kwargs) for mark in marks]
     nearest = {endpoint.name: endpoint for endpoint in reversed(endpoints)}
     return list(nearest.values()) or [SimulatedEndpoint("my-endpoint")]
 
@@ -128,9 +130,10 @@ def vast_engine(
 
     _vast_world.applied.add("vast_faults")
     endpoints = {endpoint.name: endpoint for endpoint in vast_endpoints}
-    for mark in reversed(list(request.node.iter_markers("vast_faults"))):
-        for name in _named(endpoints, **mark.kwargs):
-            endpoints[name] = troubled(endpoints[name], *mark.args)
+    with _blaming("vast_faults"):
+        for mark in reversed(list(request.node.iter_markers("vast_faults"))):
+            for name in _named(mark, endpoints):
+                endpoints[name] = troubled(endpoints[name], *mark.args)
     _vast_world.engine = SimulatedEngine(endpoints.values())
     return _vast_world.engine
 
@@ -223,8 +226,20 @@ def _arguments(function: pytest.Function) -> list[str]:
     return [name for name in inspect.signature(function.obj).parameters if name in function.funcargs]
 
 
-def _named(endpoints: Mapping[str, SimulatedEndpoint], *, endpoint: str | None = None) -> list[str]:
-    """The endpoints that a mark means."""
-    if endpoint is not None and endpoint not in endpoints:
-        pytest.fail(f"vast_faults: there is no endpoint {endpoint!r}, only {', '.join(endpoints)}", pytrace=False)
-    return list(endpoints) if endpoint is None else [endpoint]
+@contextmanager
+def _blaming(mark: str) -> Iterator[None]:
+    """What cannot be used in `mark` fails the test, without a trace of ours."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"{mark}: {error}", pytrace=False)
+
+
+def _named(mark: pytest.Mark, endpoints: Collection[str]) -> Collection[str]:
+    """The endpoints that a mark of faults means."""
+    if odd := ", ".join(name for name in mark.kwargs if name != "endpoint"):
+        raise TypeError(f"it takes endpoint by name, and nothing else: {odd}")
+    name = mark.kwargs.get("endpoint")
+    if name is not None and name not in endpoints:
+        raise ValueError(f"there is no endpoint {name!r}, only {', '.join(endpoints)}")
+    return endpoints if name is None else (name,)

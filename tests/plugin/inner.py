@@ -1,0 +1,44 @@
+"""Runs of pytest within a test, with our plugin."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+from vastroute_testing import SimulatedEndpoint, SimulatedEngine
+from vastroute_testing.memory import Client
+
+if TYPE_CHECKING:
+    import pytest
+
+# What is imported within such a run is taken out after it, and cryptography cannot be imported twice: so all before.
+Client(server=SimulatedEngine(SimulatedEndpoint("e"))).call("e", "/echo", {})
+for name in ("vastroute_io.asyncio", "vastroute_io.blocking", "vastroute_io.trio", "vastroute_testing.loopback"):
+    import_module(name)
+
+PLUGIN = "vastroute_testing.pytest_plugin"
+HEAD = """
+import asyncio
+import socket
+
+import pytest
+import trio
+
+import vastroute_io.asyncio
+import vastroute_io.blocking
+import vastroute_io.trio
+from vastroute import *
+from vastroute_testing import BEGIN, EVERY, Html, Refuse, SimulatedEndpoint, SimulatedEngine, Status, WorkerPlan
+from vastroute_testing.trouble import *
+
+CALL = ("my-endpoint", "/echo", {"n": 1})
+"""
+
+
+def run(pytester: pytest.Pytester, source: str, *args: str) -> pytest.RunResult:
+    """Run a module of `source`, with some imports before it."""
+    pytester.makepyfile(HEAD + dedent(source))
+    return pytester.runpytest_inprocess(
+        "-p", PLUGIN, "-p", "no:cacheprovider", "--strict-markers", "-W", "error", *args
+    )
