@@ -1,14 +1,12 @@
 """The pytest plugin: fixtures, marks, and a report of the conversation where a test fails. See ``docs/pytest.md``.
 
 Pytest loads this in every run of everybody who has vastroute installed, so it imports nothing but what pytest has
-imported already; all else waits until a fixture is used.
+imported already, and has no hook that is called for each test; all else waits until a test uses a fixture or a mark.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -32,10 +30,8 @@ _MARKS = {
     "them; see vastroute_testing.trouble.",
     "vast_network": "vast_network: this test may leave this machine, vastroute's guard or not.",
 }
-_WORLD: pytest.StashKey[World] = pytest.StashKey()
-_GUARD: pytest.StashKey[NetworkGuard] = pytest.StashKey()
-_OTHERS = ("anyio", "asyncio", "trio")
-"""Marks by which other plugins take a coroutine function as theirs."""
+_HOOKS = "vastroute hooks"
+_GUARD = "vastroute guard"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,50 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: guard.__exit__(None, None, None))
 
 
-def pytest_runtest_call(item: pytest.Item) -> None:
-    for mark in item.own_markers:
-        if mark.name in ("vast_endpoint", "vast_faults"):
-            world = item.stash.get(_WORLD, None)
-            if world is None or mark.name not in world.applied:
-                pytest.fail(f"the mark {mark.name} has no effect: the test does not use our vast_engine", pytrace=False)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    world = pyfuncitem.stash.get(_WORLD, None)
-    if world is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    if any(pyfuncitem.get_closest_marker(name) for name in _OTHERS):
-        return None
-    if not world.runners:
-        return None
-    if len(world.runners) > 1:
-        pytest.fail(
-            "a coroutine function cannot use both of vast_trio and vast_asyncio: run each by itself", pytrace=False
-        )
-    (run,) = world.runners
-    run(functools.partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in _arguments(pyfuncitem)}))
-    return True
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    world = item.stash.get(_WORLD, None)
-    if world is not None and report.failed:
-        world.failed = True
-        if text := world.conversation():
-            report.sections.append(("vastroute conversation", text))
-    return report
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if any(mark.name in _MARKS for item in items for mark in item.own_markers):
+        _hook(config)  # a mark without effect has to be told, though none of our fixtures may be used
 
 
 @pytest.fixture
 def _vast_world(request: pytest.FixtureRequest) -> World:
-    from .world import World
+    from .world import WORLD, World
 
-    world = request.node.stash[_WORLD] = World()
+    _hook(request.config)
+    world = request.node.stash[WORLD] = World()
     if request.node.get_closest_marker("vast_network") is None:
         request.getfixturevalue("vast_no_network")
     return world
@@ -212,18 +175,23 @@ def vast_loopback(
         yield from _vast_world.use(LoopbackRig(_vast_world, vast_engine, thread))
 
 
+def _hook(config: pytest.Config) -> None:
+    """Have the hooks that tests of ours need, from now on."""
+    if not config.pluginmanager.has_plugin(_HOOKS):
+        from .hooks import Hooks
+
+        config.pluginmanager.register(Hooks(), _HOOKS)
+
+
 def _guard(config: pytest.Config) -> NetworkGuard:
-    """The one of this run: a plugin too, from the first time that somebody wants it."""
-    if _GUARD not in config.stash:
+    """The one guard of this run: a plugin too, from the first time that somebody wants it."""
+    guard: NetworkGuard | None = config.pluginmanager.get_plugin(_GUARD)
+    if guard is None:
         from .network import NetworkGuard
 
-        config.stash[_GUARD] = NetworkGuard()
-        config.pluginmanager.register(config.stash[_GUARD])
-    return config.stash[_GUARD]
-
-
-def _arguments(function: pytest.Function) -> list[str]:
-    return [name for name in inspect.signature(function.obj).parameters if name in function.funcargs]
+        guard = NetworkGuard()
+        config.pluginmanager.register(guard, _GUARD)
+    return guard
 
 
 @contextmanager

@@ -144,6 +144,10 @@ class World:
         return "\n".join(lines)
 
 
+WORLD: pytest.StashKey[World] = pytest.StashKey()
+"""Where a test's item keeps its own."""
+
+
 def _seen(engine: SimulatedEngine) -> Iterator[str]:
     yield f"the engine (asks: {engine.asks}, grants: {engine.grants})"
     for index, life in list(engine.lifetimes.items())[-_SHOWN:]:
