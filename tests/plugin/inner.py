@@ -6,16 +6,21 @@ from importlib import import_module
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from vastroute_testing import SimulatedEndpoint, SimulatedEngine
+import vastroute
+import vastroute_testing
 from vastroute_testing.memory import Client
 
 if TYPE_CHECKING:
     import pytest
 
-# What is imported within such a run is taken out after it, and cryptography cannot be imported twice: so all before.
-Client(server=SimulatedEngine(SimulatedEndpoint("e"))).call("e", "/echo", {})
-for name in ("vastroute_io.asyncio", "vastroute_io.blocking", "vastroute_io.trio", "vastroute_testing.loopback"):
+# What is imported within such a run is taken out after it, and would be there twice: so all of it is imported before.
+for package in (vastroute, vastroute_testing):
+    for name in package.__all__:
+        getattr(package, name)
+for name in ("vastroute_io.asyncio", "vastroute_io.blocking", "vastroute_io.trio"):
     import_module(name)
+engine = vastroute_testing.SimulatedEngine(vastroute_testing.SimulatedEndpoint("e"))
+Client(server=engine).call("e", "/echo", {})  # which imports cryptography, a part at a time
 
 PLUGIN = "vastroute_testing.pytest_plugin"
 HEAD = """

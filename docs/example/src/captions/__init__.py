@@ -63,7 +63,7 @@ class Captioner:
         try:
             async with self._client.stream(ENDPOINT, ROUTE, prompt, cost=COST, timeout=self._patience) as events:
                 async for event in events:
-                    if not event.done:
+                    if isinstance(event, vastroute.ServerSentEvent) and not event.done:
                         said.append(event.json()["choices"][0]["text"])
         except vastroute.ConnectionFailed:
             return Caption(picture, "".join(said), is_whole=False)
