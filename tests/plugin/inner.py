@@ -13,16 +13,19 @@ from vastroute_testing.memory import Client
 if TYPE_CHECKING:
     import pytest
 
+PLUGIN = "vastroute_testing.pytest_plugin"
+
 # What is imported within such a run is taken out after it, and would be there twice: so all of it is imported before.
 for package in (vastroute, vastroute_testing):
     for name in package.__all__:
         getattr(package, name)
-for name in ("vastroute_io.asyncio", "vastroute_io.blocking", "vastroute_io.trio"):
-    import_module(name)
+for name in ("asyncio", "blocking", "trio"):
+    import_module(f"vastroute_io.{name}")
+for name in ("hooks", "network", "rigs", "trio_time"):
+    import_module(f"{PLUGIN}.{name}")
 engine = vastroute_testing.SimulatedEngine(vastroute_testing.SimulatedEndpoint("e"))
 Client(server=engine).call("e", "/echo", {})  # which imports cryptography, a part at a time
 
-PLUGIN = "vastroute_testing.pytest_plugin"
 HEAD = """
 import asyncio
 import socket

@@ -114,15 +114,17 @@ class TrioRig(MemoryRig["vastroute_io.trio.Client"]):
     name = "vast_trio"
 
     def run(self, main: Callable[[*Arguments], Awaitable[T]], *args: *Arguments) -> T:
-        """What ``await main(*args)`` gives, in virtual time."""
+        """What ``await main(*args)`` gives, in virtual time, which stands still while a thread is at work."""
         import trio
 
         from vastroute_testing import virtual_clock
 
+        from .trio_time import StandStill
+
         clock = virtual_clock()
         clock.jump(self.clock() - BEGIN)
         try:
-            return trio.run(main, *args, clock=clock)
+            return trio.run(main, *args, clock=clock, instruments=[StandStill(clock)])
         finally:
             self.clock.sleep_until(clock.current_time())
 
@@ -156,7 +158,7 @@ class AsyncioRig(MemoryRig["vastroute_io.asyncio.Client"]):
     name = "vast_asyncio"
 
     def run(self, main: Callable[[*Arguments], Awaitable[T]], *args: *Arguments) -> T:
-        """What ``await main(*args)`` gives, in virtual time."""
+        """What ``await main(*args)`` gives, in virtual time, which stands still while a thread is at work."""
         import asyncio
 
         from vastroute_testing import VirtualLoop
