@@ -14,15 +14,16 @@ from typing import final
 from vastroute import LocalProtocolError, Origin
 
 from .server import ServerConnection, Servers, find_server
-from .streams import CutSizes, Inbox
+from .streams import CutSizes, Inbox, Road, Roads, road_to
 
 
 @final
 class AsyncioMemoryStream:
     """A `vastroute_io.asyncio.ByteStream` to one connection of a simulated server. Nothing runs in the background."""
 
-    def __init__(self, connection: ServerConnection, *, cut: CutSizes = None) -> None:
+    def __init__(self, connection: ServerConnection, *, cut: CutSizes = None, sending: float = 0.0) -> None:
         self._inbox = Inbox(connection, cut=cut)
+        self._sending = sending
         self._changed: asyncio.Future[None] | None = None
         """What the one that receives is waiting for."""
         self._closed = False
@@ -37,7 +38,7 @@ class AsyncioMemoryStream:
 
         Raises `ConnectionResetError` after a reset, and `OSError` once this end is closed.
         """
-        await asyncio.sleep(0)
+        await sleep(self._sending)
         self._check_open()
         self._inbox.tell(data, now=_now())
         self._wake()
@@ -82,9 +83,10 @@ class AsyncioMemoryStream:
 class AsyncioConnector:
     """Opens memory streams: the `connect` argument of a `vastroute_io.asyncio.Client`."""
 
-    __slots__ = ("_cut", "_servers", "streams")
+    __slots__ = ("_cut", "_roads", "_servers", "streams")
 
-    def __init__(self, servers: Servers, *, cut: CutSizes = None) -> None:
+    def __init__(self, servers: Servers, *, cut: CutSizes = None, roads: Roads = Road()) -> None:
+        self._roads = roads
         self._servers = servers
         self._cut = cut
         self.streams: list[AsyncioMemoryStream] = []
@@ -96,17 +98,25 @@ class AsyncioConnector:
         return sum(not stream.closed for stream in self.streams)
 
     async def __call__(self, origin: Origin) -> AsyncioMemoryStream:
-        """A stream to `origin`, at once. Raises `ConnectionRefusedError` if nobody listens there."""
-        await asyncio.sleep(0)
+        """A stream to `origin`. Raises `ConnectionRefusedError` if nobody listens there."""
+        road = road_to(origin, self._roads)
+        await sleep(road.connecting)
         serve = find_server(self._servers, origin, now=_now())
-        stream = AsyncioMemoryStream(ServerConnection(serve, scheme=origin.scheme), cut=self._cut)
+        stream = AsyncioMemoryStream(ServerConnection(serve, scheme=origin.scheme), cut=self._cut, sending=road.sending)
         self.streams.append(stream)
         return stream
 
 
-def asyncio_connector(servers: Servers, *, cut: CutSizes = None) -> AsyncioConnector:
+def asyncio_connector(servers: Servers, *, cut: CutSizes = None, roads: Roads = Road()) -> AsyncioConnector:
     """For ``vastroute_io.asyncio.Client(connect=asyncio_connector(servers))``."""
-    return AsyncioConnector(servers, cut=cut)
+    return AsyncioConnector(servers, cut=cut, roads=roads)
+
+
+async def sleep(seconds: float) -> None:
+    """Let `seconds` pass; for ever if they are infinite, which asyncio's own does not know."""
+    if seconds == inf:
+        await asyncio.get_running_loop().create_future()
+    await asyncio.sleep(seconds)
 
 
 def _now() -> float:

@@ -21,6 +21,7 @@ from vastroute import (
     FailureKind,
     GiveUp,
     HttpRequest,
+    LocalProtocolError,
     Machine,
     Receive,
     Record,
@@ -113,7 +114,7 @@ class Drive(Generic[T]):
         self._servers = servers
         self._clock = clock
         self._watch = None if observer is None else Watch(machine, observer)
-        self._began = clock()
+        self._began = self._ended = clock()
         self._actions: list[Action[T]] = []
         self._requests: list[Received] = []
         self._steps: deque[Step] = deque()
@@ -123,12 +124,23 @@ class Drive(Generic[T]):
         """To the end."""
         while self.step():
             pass
-        outcome = self._actions[-1]
-        assert isinstance(outcome, Done | GiveUp)
+        return self.transcript()
+
+    def end(self) -> None:
+        """Nothing more will be done, whether it is over or not: one that is not is cancelled."""
+        if not self._machine.over:
+            self._machine.cancelled(now=self._clock())
+        self._next()
+
+    def transcript(self) -> Transcript[T]:
+        """All of it, once it is over. Raises `vastroute.LocalProtocolError` before."""
+        outcome = self._next()
+        if not isinstance(outcome, Done | GiveUp):
+            raise LocalProtocolError("it is not over yet: step on, or end it")
         return Transcript(
             outcome=outcome,
             began=self._began,
-            ended=self._clock(),
+            ended=self._ended,
             actions=tuple(self._actions),
             requests=tuple(self._requests),
             record=self._machine.record,
@@ -153,6 +165,7 @@ class Drive(Generic[T]):
             self._watch.tell()
         if not self._actions or self._actions[-1] != action:
             self._actions.append(action)
+            self._ended = self._clock()
         return action
 
     def _send(self, send: Send) -> None:

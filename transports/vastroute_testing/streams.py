@@ -7,19 +7,41 @@ from __future__ import annotations
 
 import errno
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from math import inf
 from typing import TypeAlias, final
 
+import attrs
+
 from vastroute import InvalidValue, LocalProtocolError, Origin
 
+from .checks import at_least_zero
 from .clock import ManualClock
 from .server import Close, ServerConnection, Servers, Write, find_server
 
 CutSizes: TypeAlias = int | Iterable[int] | None
 """In pieces of how many bytes a stream gives what a server sent: one size for all, or several, again and again from
 the first. None gives whatever is there."""
+
+
+@attrs.frozen(kw_only=True)
+class Road:
+    """How long the way to a server is; an infinite time is for ever."""
+
+    connecting: float = attrs.field(default=0.0, validator=at_least_zero)
+    """Seconds until there is a connection, or a refusal."""
+    sending: float = attrs.field(default=0.0, validator=at_least_zero)
+    """Seconds until what is sent has left."""
+
+
+Roads: TypeAlias = Road | Callable[[Origin], Road]
+"""One for every origin, or what says it for each."""
+
+
+def road_to(origin: Origin, roads: Roads) -> Road:
+    """The road to `origin`."""
+    return roads if isinstance(roads, Road) else roads(origin)
 
 
 @final
@@ -87,10 +109,13 @@ class BlockingMemoryStream:
     What is not due yet is waited for by passing the clock's time to it, at once. Use it from one thread.
     """
 
-    __slots__ = ("_clock", "_closed", "_inbox")
+    __slots__ = ("_clock", "_closed", "_inbox", "_sending")
 
-    def __init__(self, connection: ServerConnection, clock: ManualClock, *, cut: CutSizes = None) -> None:
+    def __init__(
+        self, connection: ServerConnection, clock: ManualClock, *, cut: CutSizes = None, sending: float = 0.0
+    ) -> None:
         self._inbox = Inbox(connection, cut=cut)
+        self._sending = sending
         self._clock = clock
         self._closed = False
 
@@ -102,8 +127,7 @@ class BlockingMemoryStream:
     def send_all(self, data: bytes, *, deadline: float) -> None:
         """The server gets `data`. Raises `TimeoutError` at the deadline, and `ConnectionResetError` after a reset."""
         self._check_open()
-        if self._clock() >= deadline:
-            raise TimeoutError("the deadline has come")
+        pass_time(self._clock, self._sending, deadline)
         self._inbox.tell(data, now=self._clock())
 
     def receive_some(self, most: int, *, deadline: float) -> bytes:
@@ -135,9 +159,10 @@ class BlockingMemoryStream:
 class BlockingConnector:
     """Opens blocking memory streams: the `connect` argument of a `vastroute_io.blocking.Client`."""
 
-    __slots__ = ("_clock", "_cut", "_servers", "streams")
+    __slots__ = ("_clock", "_cut", "_roads", "_servers", "streams")
 
-    def __init__(self, servers: Servers, clock: ManualClock, *, cut: CutSizes = None) -> None:
+    def __init__(self, servers: Servers, clock: ManualClock, *, cut: CutSizes = None, roads: Roads = Road()) -> None:
+        self._roads = roads
         self._servers = servers
         self._clock = clock
         self._cut = cut
@@ -150,16 +175,35 @@ class BlockingConnector:
         return sum(not stream.closed for stream in self.streams)
 
     def __call__(self, origin: Origin, deadline: float) -> BlockingMemoryStream:
-        """A stream to `origin`, at once. Raises `ConnectionRefusedError` if nobody listens there."""
+        """A stream to `origin`.
+
+        Raises `ConnectionRefusedError` if nobody listens there, and `TimeoutError` at the deadline.
+        """
+        road = road_to(origin, self._roads)
+        if road.connecting:
+            pass_time(self._clock, road.connecting, deadline)
         serve = find_server(self._servers, origin, now=self._clock())
-        stream = BlockingMemoryStream(ServerConnection(serve, scheme=origin.scheme), self._clock, cut=self._cut)
+        connection = ServerConnection(serve, scheme=origin.scheme)
+        stream = BlockingMemoryStream(connection, self._clock, cut=self._cut, sending=road.sending)
         self.streams.append(stream)
         return stream
 
 
-def blocking_connector(servers: Servers, clock: ManualClock, *, cut: CutSizes = None) -> BlockingConnector:
+def blocking_connector(
+    servers: Servers, clock: ManualClock, *, cut: CutSizes = None, roads: Roads = Road()
+) -> BlockingConnector:
     """For ``vastroute_io.blocking.Client(connect=blocking_connector(servers, clock), clock=clock)``."""
-    return BlockingConnector(servers, clock, cut=cut)
+    return BlockingConnector(servers, clock, cut=cut, roads=roads)
+
+
+def pass_time(clock: ManualClock, seconds: float, deadline: float) -> None:
+    """Let `seconds` pass. Raises `TimeoutError` at the deadline, if that is not after them."""
+    at = clock() + seconds
+    if min(at, deadline) == inf:
+        raise LocalProtocolError("it takes for ever and there is no deadline: it would hang for ever")
+    clock.sleep_until(min(at, deadline))
+    if at >= deadline:
+        raise TimeoutError("the deadline has come")
 
 
 def _when(step: Write | Close) -> float:

@@ -12,7 +12,7 @@ import trio
 from vastroute import Origin
 
 from .server import ServerConnection, Servers, find_server
-from .streams import CutSizes, Inbox
+from .streams import CutSizes, Inbox, Road, Roads, road_to
 
 _MOST = 65536
 
@@ -21,8 +21,9 @@ _MOST = 65536
 class MemoryStream(trio.abc.Stream):
     """A client's stream to one connection of a simulated server. Nothing runs in the background."""
 
-    def __init__(self, connection: ServerConnection, *, cut: CutSizes = None) -> None:
+    def __init__(self, connection: ServerConnection, *, cut: CutSizes = None, sending: float = 0.0) -> None:
         self._inbox = Inbox(connection, cut=cut)
+        self._sending = sending
         self._changed = trio.Event()
         self._closed = False
         self._receiving = False
@@ -37,7 +38,7 @@ class MemoryStream(trio.abc.Stream):
 
         Raises `trio.BrokenResourceError` after a reset, `trio.ClosedResourceError` once this end is closed.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self._sending)
         self._check_open()
         try:
             self._inbox.tell(bytes(data), now=trio.current_time())
@@ -93,9 +94,10 @@ class MemoryStream(trio.abc.Stream):
 class Connector:
     """Opens memory streams: the `connect` argument of a `vastroute_io.trio.Client`."""
 
-    __slots__ = ("_cut", "_servers", "streams")
+    __slots__ = ("_cut", "_roads", "_servers", "streams")
 
-    def __init__(self, servers: Servers, *, cut: CutSizes = None) -> None:
+    def __init__(self, servers: Servers, *, cut: CutSizes = None, roads: Roads = Road()) -> None:
+        self._roads = roads
         self._servers = servers
         self._cut = cut
         self.streams: list[MemoryStream] = []
@@ -107,14 +109,15 @@ class Connector:
         return sum(not stream.closed for stream in self.streams)
 
     async def __call__(self, origin: Origin) -> MemoryStream:
-        """A stream to `origin`, at once. Raises `ConnectionRefusedError` if nobody listens there."""
-        await trio.lowlevel.checkpoint()
+        """A stream to `origin`. Raises `ConnectionRefusedError` if nobody listens there."""
+        road = road_to(origin, self._roads)
+        await trio.sleep(road.connecting)
         serve = find_server(self._servers, origin, now=trio.current_time())
-        stream = MemoryStream(ServerConnection(serve, scheme=origin.scheme), cut=self._cut)
+        stream = MemoryStream(ServerConnection(serve, scheme=origin.scheme), cut=self._cut, sending=road.sending)
         self.streams.append(stream)
         return stream
 
 
-def connector(servers: Servers, *, cut: CutSizes = None) -> Connector:
+def connector(servers: Servers, *, cut: CutSizes = None, roads: Roads = Road()) -> Connector:
     """For ``vastroute_io.trio.Client(connect=connector(servers))``."""
-    return Connector(servers, cut=cut)
+    return Connector(servers, cut=cut, roads=roads)

@@ -1,0 +1,35 @@
+"""Does a transport do what it must? `check_transport` plays scripts with it, and reports; pytest is not needed.
+
+A script is a conversation with simulated servers, and what has to come of it. The same scripts are played over every
+transport of this package, in virtual time and over sockets.
+"""
+
+from __future__ import annotations
+
+from .checking import check_transport
+from .features import Feature, Law
+from .harness import Harness, Opened, Steps
+from .libraries import Asyncio, Blocking, Messages, Trio
+from .report import Ending, NotConforming, Report, Result, Script
+from .scripts import SCRIPTS
+from .world import World
+
+__all__ = [
+    "SCRIPTS",
+    "Asyncio",
+    "Blocking",
+    "Ending",
+    "Feature",
+    "Harness",
+    "Law",
+    "Messages",
+    "NotConforming",
+    "Opened",
+    "Report",
+    "Result",
+    "Script",
+    "Steps",
+    "Trio",
+    "World",
+    "check_transport",
+]
