@@ -20,6 +20,7 @@ from vastroute import (
     Entry,
     FailureKind,
     GiveUp,
+    Headers,
     HttpRequest,
     LocalProtocolError,
     Machine,
@@ -208,7 +209,7 @@ class Drive(Generic[T]):
             return False
         event: ResponseHead | bytes | WholeAnswer | Broken
         if isinstance(step, Head):
-            event = ResponseHead(status=step.status, headers=step.headers)
+            event = ResponseHead(status=step.status, headers=_framed(step))
         elif isinstance(step, Chunk):
             event = step.data
         elif isinstance(step, End):
@@ -230,6 +231,12 @@ def run(
 
 def _is_refused(schedule: Schedule) -> bool:
     return bool(schedule) and isinstance(schedule[0], Cut) and schedule[0].kind is FailureKind.REFUSED
+
+
+def _framed(head: Head) -> Headers:
+    """The headers with what is added on a wire: an answer without a length is sent in chunks, and has an end."""
+    is_framed = "content-length" in head.headers or "transfer-encoding" in head.headers or head.status in {204, 304}
+    return head.headers if is_framed else Headers((*head.headers, ("transfer-encoding", "chunked")))
 
 
 def _is_silent(step: Step) -> bool:

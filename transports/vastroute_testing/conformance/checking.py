@@ -14,6 +14,7 @@ from .scripts import SCRIPTS
 from .stage import clean
 from .world import MakeClient, World
 
+_IN_MEMORY = {Feature.SOCKETS: "it is checked over streams in memory"}
 _OVER_SOCKETS = {
     Feature.VIRTUAL_TIME: "it is checked in real time",
     Feature.ROADS: "it is checked over sockets that it opens itself",
@@ -44,7 +45,7 @@ def check_transport(
     """
     if unknown := set(only) - {script.name for script in SCRIPTS}:
         raise InvalidValue(f"there is no script {min(unknown)!r}: see SCRIPTS")
-    reasons = ({} if harness.virtual else _OVER_SOCKETS) | dict(harness.lacks) | dict(lacks or {})
+    reasons = (_IN_MEMORY if harness.virtual else _OVER_SOCKETS) | dict(harness.lacks) | dict(lacks or {})
     chosen = [script for script in SCRIPTS if not only or script.name in only]
     results = tuple(_result(script, make_client, harness, reasons) for script in chosen)
     return Report(harness.name if name is None else name, results)

@@ -10,10 +10,12 @@ class Feature(Enum):
 
     VIRTUAL_TIME = "time that passes at once"
     BYTES = "HTTP over connections that it makes itself"
+    SOCKETS = "connections over sockets"
     ROADS = "connections that are opened by a function of the caller's"
     KEPT = "connections that are kept between requests"
     POOL = "the option `pool`"
     HEAD_LIMITS = "limits of the client's own on an answer's head"
+    KINDS = "failures that say how an exchange broke (`kind`)"
     PIECES = "answers that are reported piece by piece"
     STREAMS = "the verb `stream`"
     SESSIONS = "the verbs `session` and `resume_session`"

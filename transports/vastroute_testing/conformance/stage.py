@@ -39,17 +39,25 @@ def clean(text: str) -> str:
 class Stage:
     """An engine and its workers as one server, in a script's seconds: see `vastroute_testing.Servers`.
 
-    `engine_edit` and `worker_edit` change their answers. `speed` is how many of the script's seconds are one of those
-    in which the servers are asked. Every request is noted, without what was in it.
+    `engine_edit` and `worker_edit` change their answers; with `one_address` the engine is where its one worker is.
+    `speed` is how many of the script's seconds are one of those in which the servers are asked. Every request is noted,
+    without what was in it.
     """
 
     def __init__(
-        self, engine: SimulatedEngine, *, engine_edit: Edit = as_it_is, worker_edit: Edit = as_it_is, speed: float = 1.0
+        self,
+        engine: SimulatedEngine,
+        *,
+        engine_edit: Edit = as_it_is,
+        worker_edit: Edit = as_it_is,
+        one_address: bool = False,
+        speed: float = 1.0,
     ) -> None:
         self.engine = engine
         self.notes: list[tuple[float, str]] = []
         """What was asked and answered: the instant in the script's seconds, and words."""
         self._speed = speed
+        self._one_address = one_address
         self._engine = self._player("engine", engine, engine_edit)
         self._workers = {
             number: self._player(f"worker {number}", worker, worker_edit)
@@ -58,11 +66,12 @@ class Stage:
 
     def serve(self, request: HttpRequest, *, now: float) -> Schedule:
         """What the engine does."""
-        return self._engine(request, now)
+        is_work = self._one_address and request.target != "/route/"
+        return (self._workers[1] if is_work else self._engine)(request, now)
 
     def worker_at(self, origin: Origin) -> _Listener | None:
         """The worker that listens at `origin`, or None."""
-        for number, worker in enumerate(self.engine.workers, 1):
+        for number, worker in enumerate(() if self._one_address else self.engine.workers, 1):
             if Origin.parse(worker.url) == origin:
                 return _Listener(worker, self._workers[number], self._speed)
         return None

@@ -58,6 +58,19 @@ class World:
         """Run `work`, cancelled as it waits for the `step`-th time. False if it was over before."""
         return await self.harness.cancelled_at(step, work)
 
+    @property
+    def slack(self) -> float:
+        """Seconds by which something may be late: none where time is virtual, half a real second elsewhere."""
+        return 1e-6 if self.virtual else self.harness.speed / 2
+
+    async def until(self, holds: Callable[[], bool], otherwise: str) -> None:
+        """Raise `NotConforming` unless it holds; over sockets, where news takes its time, within some seconds."""
+        for _ in range(1 if self.virtual else 400):
+            if holds():
+                return
+            await self.harness.sleep(0.0 if self.virtual else 0.005)
+        raise NotConforming(otherwise)
+
     # --- clients and servers
 
     @asynccontextmanager
@@ -67,11 +80,18 @@ class World:
         *,
         engine_edit: Edit = as_it_is,
         worker_edit: Edit = as_it_is,
+        one_address: bool = False,
         cut: CutSizes = None,
         roads: Roads = NO_ROAD,
     ) -> AsyncIterator[Network]:
         """Serve `engine` and its workers for as long as the block lasts. At its end every connection must be closed."""
-        stage = Stage(engine, engine_edit=engine_edit, worker_edit=worker_edit, speed=self.harness.speed)
+        stage = Stage(
+            engine,
+            engine_edit=engine_edit,
+            worker_edit=worker_edit,
+            one_address=one_address,
+            speed=self.harness.speed,
+        )
         if self.virtual:
             options, opened = self.harness.options(stage, cut=cut, roads=roads)
             network = Network(stage, options, opened)
@@ -95,6 +115,7 @@ class World:
         *,
         engine_edit: Edit = as_it_is,
         worker_edit: Edit = as_it_is,
+        one_address: bool = False,
         cut: CutSizes = None,
         roads: Roads = NO_ROAD,
         **options: Any,
@@ -104,9 +125,16 @@ class World:
             async with self._client(server, options) as client:
                 yield client
             return
-        edits = {"engine_edit": engine_edit, "worker_edit": worker_edit}
+        serving = self.serve(
+            server,
+            engine_edit=engine_edit,
+            worker_edit=worker_edit,
+            one_address=one_address,
+            cut=cut,
+            roads=roads,
+        )
         async with (
-            self.serve(server, cut=cut, roads=roads, **edits) as network,
+            serving as network,
             self._client(network, options) as client,
         ):
             yield client
@@ -198,7 +226,9 @@ class World:
     @property
     def talk(self) -> str:
         """What the servers saw and answered so far; the last of it, if it is long."""
-        lines = [f"{at - self._began:10.3f} s  {words}" for at, words in self._notes[-_MOST_LINES:]]
+        # Over sockets the servers have a clock of their own.
+        began = self._began if self.virtual or not self._notes else self._notes[0][0]
+        lines = [f"{at - began:10.3f} s  {words}" for at, words in self._notes[-_MOST_LINES:]]
         if len(self._notes) > _MOST_LINES:
             lines.insert(0, f"(the last {_MOST_LINES} of {len(self._notes)} requests)")
         return "\n".join(lines)

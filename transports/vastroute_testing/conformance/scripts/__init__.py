@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..report import Script
-from . import asking
+from . import (
+    asking,
+    cancelling,
+    comparing,
+    framing,
+    keeping,
+    leasing,
+    losing,
+    streaming,
+    timing,
+    trusting,
+    working,
+)
 
-SCRIPTS: tuple[Script, ...] = (*asking.SCRIPTS,)
+_MODULES = (asking, working, losing, comparing, framing, keeping, timing, streaming, leasing, cancelling, trusting)
+SCRIPTS: tuple[Script, ...] = tuple(script for module in _MODULES for script in module.SCRIPTS)
 """Every script, in the order in which they are played."""
