@@ -7,6 +7,7 @@ transport of this package, in virtual time and over sockets.
 from __future__ import annotations
 
 from .checking import check_transport
+from .embedding import LEFT_OUT, check_embedding
 from .features import Feature, Law
 from .harness import Harness, Opened, Steps
 from .libraries import Asyncio, Blocking, Messages, Trio
@@ -15,6 +16,7 @@ from .scripts import SCRIPTS
 from .world import World
 
 __all__ = [
+    "LEFT_OUT",
     "SCRIPTS",
     "Asyncio",
     "Blocking",
@@ -31,5 +33,6 @@ __all__ = [
     "Steps",
     "Trio",
     "World",
+    "check_embedding",
     "check_transport",
 ]

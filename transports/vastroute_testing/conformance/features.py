@@ -16,7 +16,7 @@ class Feature(Enum):
     POOL = "the option `pool`"
     HEAD_LIMITS = "limits of the client's own on an answer's head"
     KINDS = "failures that say how an exchange broke (`kind`)"
-    PIECES = "answers that are reported piece by piece"
+    PIECES = "answers that are reported piece by piece, each of them in its time"
     STREAMS = "the verb `stream`"
     SESSIONS = "the verbs `session` and `resume_session`"
     LOOKUPS = "the verbs `endpoints`, `workers` and `fetch_public_key`, and looking for keys"

@@ -147,7 +147,7 @@ async def every_fault(
     for name in names:
         if not world.virtual and name in _BY_TIME:
             continue
-        for cut, attempt, safe in plans:
+        for cut, attempt, safe in plans if world.virtual else _OVER_SOCKETS:
             fault = over_bytes(FAULTS[name]) if bytes_are_sent else FAULTS[name]
             options: dict[str, Any] = {"policy": POLICY, "work_policy": WORK, "limits": LIMITS, "find_key": False}
             wanted = world.reference(engine_with(hop, attempt, fault), partial(call, safe=safe), **options)
@@ -161,6 +161,7 @@ async def every_fault(
 
 _WHOLE: tuple[tuple[CutSizes, int, bool], ...] = ((None, 1, False), (None, 1, True), (None, EVERY, True))
 _CUT: tuple[tuple[CutSizes, int, bool], ...] = (((1, 13), 1, True),)
+_OVER_SOCKETS: tuple[tuple[CutSizes, int, bool], ...] = ((None, 1, True),)
 """How the bytes are cut, which attempts go wrong, and whether the work may run twice."""
 
 
