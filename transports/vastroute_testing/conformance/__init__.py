@@ -6,11 +6,12 @@ transport of this package, in virtual time and over sockets.
 
 from __future__ import annotations
 
-from .checking import check_transport
+from .checking import check_transport, what_is_missing, why_not
 from .embedding import LEFT_OUT, check_embedding
 from .features import Feature, Law
 from .harness import Harness, Opened, Steps
 from .libraries import Asyncio, Blocking, Messages, Trio
+from .ours import our_transports
 from .report import Ending, NotConforming, Report, Result, Script
 from .scripts import SCRIPTS
 from .world import World
@@ -35,4 +36,7 @@ __all__ = [
     "World",
     "check_embedding",
     "check_transport",
+    "our_transports",
+    "what_is_missing",
+    "why_not",
 ]

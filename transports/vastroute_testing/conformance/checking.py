@@ -45,25 +45,33 @@ def check_transport(
     """
     if unknown := set(only) - {script.name for script in SCRIPTS}:
         raise InvalidValue(f"there is no script {min(unknown)!r}: see SCRIPTS")
-    reasons = (_IN_MEMORY if harness.virtual else _OVER_SOCKETS) | dict(harness.lacks) | dict(lacks or {})
+    missing = what_is_missing(harness, lacks)
     chosen = [script for script in SCRIPTS if not only or script.name in only]
-    results = tuple(_result(script, make_client, harness, reasons) for script in chosen)
+    results = tuple(_result(script, make_client, harness, missing) for script in chosen)
     return Report(harness.name if name is None else name, results)
 
 
+def what_is_missing(harness: Harness, lacks: Mapping[Feature, str] | None = None) -> Mapping[Feature, str]:
+    """What transports of this library do not have here, and why, together with what one lacks by itself."""
+    return (_IN_MEMORY if harness.virtual else _OVER_SOCKETS) | dict(harness.lacks) | dict(lacks or {})
+
+
+def why_not(script: Script, missing: Mapping[Feature, str]) -> str | None:
+    """Why a script does not apply where this is missing; None if it does."""
+    return next((missing[feature] for feature in Feature if feature in script.needs and feature in missing), None)
+
+
 def _result(script: Script, make_client: MakeClient, harness: Harness, lacks: Mapping[Feature, str]) -> Result:
-    for feature in Feature:
-        if feature in script.needs and feature in lacks:
-            return Result(script=script, ending=Ending.DOES_NOT_APPLY, reason=lacks[feature])
-    world = World(make_client, harness)
+    reason_against = why_not(script, lacks)
+    if reason_against is not None:
+        return Result(script=script, ending=Ending.DOES_NOT_APPLY, reason=reason_against)
+    world = World(make_client, harness, lacks)
 
     async def play() -> None:
         world.begin()
         before = harness.at_work()
         await script.play(world)
-        left = harness.at_work() - before
-        if left > 0:
-            raise NotConforming(f"{left} tasks or threads are still at work")
+        await world.until(lambda: harness.at_work() <= before, "tasks or threads of it are still at work")
 
     began = time.perf_counter()
     reason = conversation = ""

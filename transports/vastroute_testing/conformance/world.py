@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar, final
 
@@ -14,6 +14,7 @@ from ..keys import TEST_PUBLIC_KEY
 from ..loopback import LoopbackThread
 from ..memory import TEST_KEY, Client
 from ..streams import CutSizes, Roads
+from .features import Feature
 from .harness import NO_ROAD, Harness, Work, at_once
 from .network import Network
 from .report import NotConforming
@@ -33,12 +34,17 @@ ON_LOOPBACK: Final = Guard(allow_private_address=True, allow_plain_http=True)
 class World:
     """What a script has at hand. All its seconds are the script's: over sockets they pass faster than real ones."""
 
-    def __init__(self, make_client: MakeClient, harness: Harness) -> None:
+    def __init__(self, make_client: MakeClient, harness: Harness, lacks: Collection[Feature] = ()) -> None:
         self.harness = harness
+        self._lacks = frozenset(lacks)
         self.virtual = harness.virtual
         self._make_client = make_client
         self._notes: list[tuple[float, str]] = []
         self._began = 0.0
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the transport has it."""
+        return feature not in self._lacks
 
     # --- time
 
@@ -197,7 +203,8 @@ class World:
         """How `got` differs from `wanted`, in words; empty if it does not."""
         if type(got) is not type(wanted):
             return f"it ends with {_what(got)}, and not with {_what(wanted)}"
-        for name in _FACTS if isinstance(wanted, CallFailed) else ("counts", "request_idx"):
+        facts = _FACTS if isinstance(wanted, CallFailed) else ("counts", "request_idx")
+        for name in facts if self.has(Feature.KINDS) else [each for each in facts if each != "kind"]:
             one, other = (_timeless(getattr(each, name), timed=self.virtual) for each in (got, wanted))
             if one != other:
                 return f"its {name} is {one!r}, and not {other!r}"

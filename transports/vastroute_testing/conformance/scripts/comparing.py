@@ -142,13 +142,12 @@ async def every_fault(
     world: World, hop: str, names: Iterable[str], plans: Iterable[tuple[CutSizes, int, bool]]
 ) -> None:
     """Play them all; say how those that differ do."""
-    bytes_are_sent = Feature.BYTES not in world.harness.lacks
     different = []
     for name in names:
         if not world.virtual and name in _BY_TIME:
             continue
         for cut, attempt, safe in plans if world.virtual else _OVER_SOCKETS:
-            fault = over_bytes(FAULTS[name]) if bytes_are_sent else FAULTS[name]
+            fault = over_bytes(FAULTS[name]) if world.has(Feature.BYTES) else FAULTS[name]
             options: dict[str, Any] = {"policy": POLICY, "work_policy": WORK, "limits": LIMITS, "find_key": False}
             wanted = world.reference(engine_with(hop, attempt, fault), partial(call, safe=safe), **options)
             async with world.client(engine_with(hop, attempt, FAULTS[name]), cut=cut, **options) as client:
@@ -165,19 +164,19 @@ _OVER_SOCKETS: tuple[tuple[CutSizes, int, bool], ...] = ((None, 1, True),)
 """How the bytes are cut, which attempts go wrong, and whether the work may run twice."""
 
 
-@script(Law.NO_DECISION, Feature.KINDS, Feature.PIECES)
+@script(Law.NO_DECISION)
 async def engine_faults(world: World) -> None:
     """Every fault that an engine can have ends as over messages: the same result or error, counts and record."""
     await every_fault(world, "engine", FAULTS, _WHOLE)
 
 
-@script(Law.NO_DECISION, Feature.KINDS, Feature.PIECES)
+@script(Law.NO_DECISION)
 async def worker_faults(world: World) -> None:
     """Every fault that a worker can have ends as over messages: the same result or error, counts and record."""
     await every_fault(world, "worker", FAULTS, _WHOLE)
 
 
-@script(Law.NO_DECISION, Feature.BYTES, Feature.KINDS, Feature.PIECES)
+@script(Law.NO_DECISION, Feature.BYTES)
 async def faults_cut(world: World) -> None:
     """Faults of the bytes end as over messages however the bytes are cut."""
     for hop in ("engine", "worker"):
