@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from html import escape
@@ -37,7 +38,7 @@ from vastroute import (
     outcomes,
 )
 from vastroute_cli.exits import MEANINGS
-from vastroute_testing import MODELS, faults
+from vastroute_testing import MODELS, conformance, faults
 
 FOLDER = Path(__file__).parent / "generated"
 NOTE = "% Made by docs/generate.py from the code: change that, not this.\n\n"
@@ -193,6 +194,31 @@ def models_page() -> str:
 
 def _first_line(value: object) -> str:
     return inspect.cleandoc(value.__doc__ or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+def conformance_page() -> str:
+    """The scripts that transports are checked with, and which of them do not apply to ours."""
+    text = NOTE
+    for law in conformance.Law:
+        scripts = [script for script in conformance.SCRIPTS if script.law is law]
+        rows = ((f"`{each.name}`", each.requirement, _needs(each)) for each in scripts)
+        text += f"**{law.value.capitalize()}**\n\n" + table(("script", "the transport", "needs"), rows) + "\n"
+    features = ((f"`{each.name}`", each.value) for each in conformance.Feature)
+    text += "**What some scripts need**\n\n" + table(("feature", "meaning"), features) + "\n"
+    text += "**What does not apply to the transports of this package, and why**\n\n"
+    return text + table(("transport", "played", "not played, because"), map(_played, conformance.our_transports().items()))
+
+
+def _needs(script: conformance.Script) -> str:
+    return ", ".join(f"`{feature.name}`" for feature in conformance.Feature if feature in script.needs)
+
+
+def _played(named: tuple[str, tuple[Any, conformance.Harness]]) -> tuple[str, str, str]:
+    name, (_, harness) = named
+    missing = conformance.what_is_missing(harness)
+    reasons = Counter(conformance.why_not(script, missing) for script in conformance.SCRIPTS)
+    played = reasons.pop(None)
+    return name, str(played), "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
 
 
 def exits_page() -> str:
@@ -360,6 +386,7 @@ def pages() -> dict[str, str]:
         "faults": faults_page,
         "models": models_page,
         "exits": exits_page,
+        "conformance": conformance_page,
     }
     return found | {f"{name}.md": make() for name, make in made.items()}
 

@@ -55,6 +55,7 @@ EXAMPLES = {
     "docs/asyncio.md": 1,
     "docs/blocking.md": 2,
     "docs/calls.md": 4,
+    "docs/conformance.md": 2,
     "docs/embedding/index.md": 4,
     "docs/errors.md": 2,
     "docs/security.md": 1,

@@ -51,6 +51,7 @@ from vastroute import (
     WorkerRequest,
 )
 from vastroute_testing import (
+    BEGIN,
     TEST_KEY,
     TEST_PUBLIC_KEY,
     BadJson,
@@ -77,6 +78,7 @@ from vastroute_testing import (
     Redirect,
     Refuse,
     ResetBeforeHead,
+    Road,
     Schedule,
     ServerConnection,
     Servers,
@@ -461,15 +463,6 @@ class TestTheSameEverywhere:
         assert over_trio(make(), work, self.policy) == expected
         assert over_blocking(make(), work, self.policy) == expected
 
-    @pytest.mark.parametrize("fault", FAULTS, ids=repr)
-    def test_a_fault_of_the_engine(self, fault: Fault) -> None:
-        self.check(lambda: self.engine(fault), None)
-
-    @pytest.mark.parametrize("fault", FAULTS, ids=repr)
-    def test_a_fault_of_the_worker(self, fault: Fault) -> None:
-        plan = WorkerPlan(faults={("/echo", 1): fault})
-        self.check(lambda: self.engine(worker=plan), {"x": 1})
-
     def test_a_worker_that_takes_no_connection(self) -> None:
         plan = WorkerPlan(dies_after=1.0, noticed_after=5.0)
         self.check(lambda: self.engine(worker=plan, ready_after=0.0), {"x": 1})
@@ -478,13 +471,6 @@ class TestTheSameEverywhere:
     @given(faults=st.lists(st.sampled_from(FAULTS), max_size=5), ready_after=st.floats(0.0, 80.0))
     def test_any_row_of_faults(self, faults: list[Fault], ready_after: float) -> None:
         self.check(lambda: self.engine(*faults, ready_after=ready_after), {"x": 1})
-
-    @pytest.mark.parametrize("cut", [1, 7, [3, 1, 20]])
-    def test_however_the_bytes_are_cut(self, cut: Any) -> None:
-        expected = over_messages(self.engine(Status(503), BadJson()), {"x": 1}, self.policy)
-        for over in (over_trio, over_blocking):
-            engine = self.engine(Status(503), BadJson())
-            assert over(at_most(engine, 20), {"x": 1}, self.policy, cut=cut) == expected
 
     @pytest.mark.parametrize("over", [over_trio, over_blocking])
     def test_a_head_that_does_not_come_at_once_is_waited_for(self, over: Callable[..., tuple[Told, str]]) -> None:
@@ -795,6 +781,36 @@ class TestBlockingStream:
         stream = self.stream(waiting, clock, cut)
         stream.send_all(REQUEST, deadline=inf)
         assert [len(stream.receive_some(100, deadline=inf)) for _ in sizes] == sizes
+
+
+class TestRoads:
+    def test_one_for_each_origin(self) -> None:
+        clock = ManualClock()
+        engine = SimulatedEngine(SimulatedEndpoint("demo"))
+        connect = blocking_connector(engine, clock, roads=lambda origin: Road(connecting=5 * (origin == ENGINE)))
+        connect(Origin.parse("https://elsewhere.example"), inf)
+        assert clock() == BEGIN
+        connect(ENGINE, inf)
+        assert clock() == BEGIN + 5
+        with pytest.raises(TimeoutError):
+            connect(ENGINE, clock() + 5)
+        assert clock() == BEGIN + 10
+        assert connect.open == 2
+
+    def test_one_that_has_no_end_is_a_mistake_without_a_deadline(self) -> None:
+        clock = ManualClock()
+        connect = blocking_connector(lambda _request, now: granted(now), clock, roads=Road(sending=inf))
+        stream = connect(ENGINE, inf)
+        with pytest.raises(LocalProtocolError, match="would hang for ever"):
+            stream.send_all(REQUEST, deadline=inf)
+        with pytest.raises(TimeoutError):
+            stream.send_all(REQUEST, deadline=clock() + 3)
+        assert clock() == BEGIN + 3
+
+    @pytest.mark.parametrize("seconds", [-1, "5", True])
+    def test_it_takes_seconds(self, seconds: Any) -> None:
+        with pytest.raises(InvalidValue, match="connecting must be a number of at least 0"):
+            Road(connecting=seconds)
 
 
 class TestManualClock:

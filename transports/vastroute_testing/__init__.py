@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .asyncio_streams import AsyncioConnector, AsyncioMemoryStream, asyncio_connector
     from .clock import BEGIN, ManualClock, virtual_clock
+    from .conformance import check_embedding, check_transport
     from .drive import Drive, Received, Transcript, run
     from .engine import SimulatedEngine
     from .fault_table import EVERY, Faults, FaultTable
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     )
     from .server import Close, Serve, Server, ServerConnection, Servers, Write, check_schedule, find_server
     from .sessions import WorkerSession
-    from .streams import BlockingConnector, BlockingMemoryStream, CutSizes, blocking_connector
+    from .streams import BlockingConnector, BlockingMemoryStream, CutSizes, Road, Roads, blocking_connector
     from .tls import TestAuthority
     from .trio_streams import Connector, MemoryStream, connector
     from .virtual_loop import VirtualLoop
@@ -87,6 +88,7 @@ else:
 _WHERE = {
     "asyncio_streams": ("AsyncioConnector", "AsyncioMemoryStream", "asyncio_connector"),
     "clock": ("BEGIN", "ManualClock", "virtual_clock"),
+    "conformance": ("check_embedding", "check_transport"),
     "drive": ("Drive", "Received", "Transcript", "run"),
     "engine": ("SimulatedEngine",),
     "fault_table": ("EVERY", "FaultTable", "Faults"),
@@ -142,7 +144,7 @@ _WHERE = {
     ),
     "server": ("Close", "Serve", "Server", "ServerConnection", "Servers", "Write", "check_schedule", "find_server"),
     "sessions": ("WorkerSession",),
-    "streams": ("BlockingConnector", "BlockingMemoryStream", "CutSizes", "blocking_connector"),
+    "streams": ("BlockingConnector", "BlockingMemoryStream", "CutSizes", "Road", "Roads", "blocking_connector"),
     "tls": ("TestAuthority",),
     "trio_streams": ("Connector", "MemoryStream", "connector"),
     "virtual_loop": ("VirtualLoop",),
@@ -204,6 +206,8 @@ __all__ = [
     "Replay",
     "ReplayDiffers",
     "ResetBeforeHead",
+    "Road",
+    "Roads",
     "Schedule",
     "Serve",
     "Server",
@@ -229,7 +233,9 @@ __all__ = [
     "asyncio_connector",
     "blocking_connector",
     "body_of",
+    "check_embedding",
     "check_schedule",
+    "check_transport",
     "connector",
     "find_server",
     "json_answer",
