@@ -15,8 +15,9 @@ import pytest
 
 from vastroute import EntryKind, PoolLimits
 from vastroute_testing import Delay, Hang, SimulatedEndpoint, SimulatedEngine, Status, TestAuthority, WorkerPlan
+from vastroute_testing.conformance.verbs import AnyClient
 
-from .worlds import AnyClient, World, assert_tidy, idle
+from .worlds import World, assert_tidy, idle
 
 AUTHORITY = TestAuthority()
 Verb = Callable[[AnyClient], Coroutine[Any, Any, Any]]

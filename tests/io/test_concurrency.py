@@ -10,9 +10,10 @@ import pytest
 
 from vastroute import CallFailed, LimitReached, PoolLimits, RetryPolicy, WorkPolicy
 from vastroute_testing import BEGIN, Hang, SimulatedEndpoint, SimulatedEngine, TestAuthority, WorkerPlan
+from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.fault_table import EVERY
 
-from .worlds import AnyClient, World, assert_tidy, engine_of, idle
+from .worlds import World, assert_tidy, engine_of, idle
 
 AUTHORITY = TestAuthority()
 SERVED = AUTHORITY.server_context()

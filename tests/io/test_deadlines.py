@@ -35,9 +35,10 @@ from vastroute_testing import (
     Status,
     WorkerPlan,
 )
+from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.fault_table import EVERY
 
-from .worlds import AnyClient, Streaming, World, assert_tidy, engine_of
+from .worlds import Streaming, World, assert_tidy, engine_of
 
 ONE_WORKER = RetryPolicy(max_reroutes=0)
 

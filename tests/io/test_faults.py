@@ -21,12 +21,13 @@ from vastroute_testing import (
     SimulatedEngine,
     WorkerPlan,
 )
+from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.fault_table import EVERY
 from vastroute_testing.faults import __name__ as _faults
 from vastroute_testing.memory import Client as MessageClient
 
 from .faulty import BY_BYTES, FAULTS
-from .worlds import AnyClient, World, facts, rows
+from .worlds import World, facts, rows
 
 POLICY = RetryPolicy(max_retries=3, max_reroutes=2, total=200)
 WORK = WorkPolicy(first_byte=30, silence=20, working=60, max_body=700)

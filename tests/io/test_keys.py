@@ -32,8 +32,9 @@ from vastroute_testing import (
     Status,
     json_answer,
 )
+from vastroute_testing.conformance.verbs import AnyClient
 
-from .worlds import AnyClient, World
+from .worlds import World
 
 ACCOUNT = "test-account-key"
 

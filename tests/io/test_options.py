@@ -10,8 +10,9 @@ import pytest
 from vastroute import InvalidValue
 from vastroute_io.settings import Settings
 from vastroute_testing import SimulatedEndpoint, SimulatedEngine
+from vastroute_testing.conformance.verbs import AnyClient
 
-from .worlds import AnyClient, World
+from .worlds import World
 
 Verb = Callable[[AnyClient, dict[str, Any]], Awaitable[Any]]
 

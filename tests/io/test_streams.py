@@ -37,8 +37,9 @@ from vastroute_testing import (
     WorkerPlan,
     stream_answer,
 )
+from vastroute_testing.conformance.verbs import AnyStream
 
-from .worlds import AnyStream, Streaming, World, assert_tidy, engine_of, idle
+from .worlds import Streaming, World, assert_tidy, engine_of, idle
 
 EVENTS = [*(f'{{"n": {n}, "text": "tökën {n}"}}' for n in range(3)), "[DONE]"]
 

@@ -32,9 +32,10 @@ from vastroute import (
 )
 from vastroute_io.tls import engine_context, keep_root, kept_root, worker_context
 from vastroute_testing import Schedule, SimulatedEngine, TestAuthority, answer
+from vastroute_testing.conformance.verbs import AnyClient
 
 from .proxy import open_proxy
-from .worlds import ALLOWED, LOOPBACK, AnyClient, Listening, World, assert_tidy, engine_of
+from .worlds import ALLOWED, LOOPBACK, Listening, World, assert_tidy, engine_of
 
 ENGINES, WORKERS, OTHERS = TestAuthority(), TestAuthority(), TestAuthority()
 ONE_TRY = RetryPolicy(max_retries=0, max_reroutes=0)

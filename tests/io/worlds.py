@@ -1,201 +1,49 @@
 """One scenario on every transport: what differs between them stands here, and nothing else.
 
-A test is a coroutine that gets a `World`. Trio and asyncio run it as it is. The blocking client's verbs are wrapped in
-coroutines that never wait, so that one step takes the test to its end.
+A test is a coroutine that gets a `World`: a harness of `vastroute_testing.conformance`, with streams of a test's own
+and with sockets. What the conformance scripts tell is not told again here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
-from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, Unpack, final
+from typing import Any, ClassVar, Protocol, TypeVar, Unpack, final
 
 import trio
 
 import vastroute_io.asyncio
 import vastroute_io.blocking
 import vastroute_io.trio
-from vastroute import (
-    Answer,
-    CallFailed,
-    EndpointInfo,
-    Entry,
-    Guard,
-    Origin,
-    PublicKey,
-    Record,
-    RouteResult,
-    SessionEnded,
-    SessionHandle,
-    SessionInfo,
-    StreamEvent,
-    WorkerInfo,
-)
-from vastroute_io.options import CallOptions, RouteOptions, SessionOptions, WorkOptions
+from vastroute import CallFailed, Entry, Guard, Origin, Record
 from vastroute_testing import (
     TEST_KEY,
     TEST_PUBLIC_KEY,
-    AsyncioConnector,
     AsyncioMemoryStream,
-    BlockingConnector,
     BlockingMemoryStream,
-    Connector,
     CutSizes,
     LoopbackOptions,
     LoopbackThread,
-    ManualClock,
     MemoryStream,
     NamedServers,
+    Road,
     Servers,
     SimulatedEndpoint,
     SimulatedEngine,
-    VirtualLoop,
-    asyncio_connector,
-    blocking_connector,
-    connector,
     open_loopback,
-    virtual_clock,
 )
+from vastroute_testing.conformance import Asyncio, Blocking, Harness, Opened, Trio
+from vastroute_testing.conformance.harness import Work, at_once
+from vastroute_testing.conformance.verbs import AnyClient
 
 T = TypeVar("T")
 ALLOWED = Guard(allow_private_address=True)
 """For simulated workers, which have addresses that are reserved for documentation."""
 LOOPBACK = Guard(allow_private_address=True, allow_plain_http=True)
 """For workers on loopback sockets."""
-
-
-# --- the blocking client, as if it were asynchronous -----------------------------------------------------------------
-
-
-@final
-class WrappedStream:
-    """A blocking stream."""
-
-    def __init__(self, stream: vastroute_io.blocking.Stream) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamEvent:
-        try:
-            return next(self._stream)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    async def aclose(self) -> None:
-        self._stream.close()
-
-    async def __aenter__(self) -> Self:
-        self._stream.__enter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stream.__exit__(kind, value, traceback)
-
-
-@final
-class WrappedSession:
-    """A blocking session."""
-
-    def __init__(self, session: vastroute_io.blocking.Session) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    async def call(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> Answer:
-        return self._session.call(route, payload, **options)
-
-    def stream(self, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[WorkOptions]) -> WrappedStream:
-        return WrappedStream(self._session.stream(route, payload, **options))
-
-    async def health(self) -> bool:
-        return self._session.health()
-
-    async def info(self) -> SessionInfo:
-        return self._session.info()
-
-    async def end(self) -> SessionEnded:
-        return self._session.end()
-
-    async def __aenter__(self) -> Self:
-        self._session.__enter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._session.__exit__(kind, value, traceback)
-
-
-@final
-class WrappedClient:
-    """A blocking client."""
-
-    def __init__(self, client: vastroute_io.blocking.Client) -> None:
-        self._client = client
-
-    @property
-    def pool(self) -> Any:
-        return self._client.pool
-
-    async def route(self, endpoint: str, **options: Unpack[RouteOptions]) -> RouteResult:
-        return self._client.route(endpoint, **options)
-
-    async def call(
-        self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
-    ) -> Answer:
-        return self._client.call(endpoint, route, payload, **options)
-
-    def stream(
-        self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
-    ) -> WrappedStream:
-        return WrappedStream(self._client.stream(endpoint, route, payload, **options))
-
-    def session(self, endpoint: str, **options: Unpack[SessionOptions]) -> WrappedSession:
-        return WrappedSession(self._client.session(endpoint, **options))
-
-    def resume_session(self, handle: SessionHandle) -> WrappedSession:
-        return WrappedSession(self._client.resume_session(handle))
-
-    async def endpoints(self) -> tuple[EndpointInfo, ...]:
-        return self._client.endpoints()
-
-    async def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
-        return self._client.workers(endpoint)
-
-    async def fetch_public_key(self) -> PublicKey:
-        return self._client.fetch_public_key()
-
-    async def run(self, machine: Any) -> Any:
-        return self._client.run(machine)
-
-    async def aclose(self) -> None:
-        self._client.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._client.__exit__(kind, value, traceback)
-
-
-AnyClient: TypeAlias = vastroute_io.trio.Client | vastroute_io.asyncio.Client | WrappedClient
-AnyStream: TypeAlias = vastroute_io.trio.Stream | WrappedStream
 
 
 # --- worlds ----------------------------------------------------------------------------------------------------------
@@ -216,18 +64,6 @@ class Listening(Protocol):
     def open(self) -> int: ...
 
 
-class Opened(Protocol):
-    """A ``connect`` argument that opens memory streams."""
-
-    @property
-    def open(self) -> int:
-        """How many the client has not closed."""
-
-    @property
-    def streams(self) -> Sequence[Any]:
-        """All that were opened."""
-
-
 class Streaming(Protocol):
     """A stream of a test's own: what it waits for with `World.sleep_until` ends at the exchange's deadline."""
 
@@ -241,8 +77,9 @@ class World(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, *, virtual: bool) -> None:
-        self.virtual = virtual
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.virtual = harness.virtual
         self.clients: list[AnyClient] = []
         self.connectors: list[Opened] = []
 
@@ -268,7 +105,7 @@ class World(ABC):
             "guard": ALLOWED if self.virtual else LOOPBACK,
             "proxy": None,
         }
-        client = self._client(defaults | options)
+        client = AnyClient(self._client(defaults | options))
         self.clients.append(client)
         return client
 
@@ -279,37 +116,39 @@ class World(ABC):
             assert not idle(client)
         assert self.open == 0
 
-    @abstractmethod
     def now(self) -> float:
         """Monotonic seconds."""
+        return self.harness.now()
 
-    @abstractmethod
     async def apart(self, work: Callable[[], T]) -> T:
         """Do what blocks, without holding up anybody else."""
+        return await self.harness.apart(work)
 
-    @abstractmethod
-    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+    async def cancelled_at(self, step: int, work: Work) -> bool:
         """Run `work`, and cancel it as it waits for the `step`-th time. False if it was over before that."""
+        return await self.harness.cancelled_at(step, work)
 
-    @abstractmethod
-    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    async def together(self, *works: Work) -> None:
         """Run them all at once."""
+        await self.harness.together(*works)
 
-    @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Let time pass, between calls."""
+        await self.harness.sleep(seconds)
+
+    def run(self, test: Work) -> None:
+        """Run `test` to its end."""
+        self.harness.run(test)
+
+    def connector(self, servers: Servers, *, cut: CutSizes = None) -> Any:
+        """What opens memory streams."""
+        made = self.harness.connector(servers, cut=cut, roads=Road())
+        self.connectors.append(made)
+        return made
 
     @abstractmethod
     async def sleep_until(self, at: float) -> None:
         """Let time pass in the midst of an exchange, whose deadline ends it."""
-
-    @abstractmethod
-    def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `test` to its end."""
-
-    @abstractmethod
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> Opened:
-        """What opens memory streams."""
 
     @abstractmethod
     def connect(self, opens: Callable[[Origin], Coroutine[Any, Any, Streaming]]) -> Any:
@@ -330,7 +169,7 @@ class World(ABC):
         """Servers on loopback sockets. At the block's end the client must have closed every connection."""
 
     @abstractmethod
-    def _client(self, options: dict[str, Any]) -> AnyClient: ...
+    def _client(self, options: dict[str, Any]) -> Any: ...
 
 
 @final
@@ -372,36 +211,11 @@ class _TrioMemory:
 class TrioWorld(World):
     name = "trio"
 
-    def now(self) -> float:
-        return trio.current_time()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work)
-
-    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
-        with trio.CancelScope() as scope:
-            steps = _Steps(work(), step, scope.cancel)
-            await steps
-        return steps.has_cancelled
-
-    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        async with trio.open_nursery() as nursery:
-            for work in works:
-                nursery.start_soon(work)
-
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
+    def __init__(self, *, virtual: bool) -> None:
+        super().__init__(Trio(virtual=virtual))
 
     async def sleep_until(self, at: float) -> None:
         await trio.sleep_until(at)
-
-    def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        trio.run(test, clock=virtual_clock() if self.virtual else None)
-
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> Connector:
-        made = connector(servers, cut=cut)
-        self.connectors.append(made)
-        return made
 
     def connect(self, opens: Callable[[Origin], Coroutine[Any, Any, Streaming]]) -> Any:
         async def connect(origin: Origin) -> trio.abc.Stream:
@@ -413,7 +227,8 @@ class TrioWorld(World):
         return _TrioMemory(await self.ready(servers, origin))
 
     async def ready(self, servers: Servers, origin: Origin) -> MemoryStream:
-        return await self.connector(servers)(origin)
+        stream: MemoryStream = await self.connector(servers)(origin)
+        return stream
 
     @asynccontextmanager
     async def listen(self, servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Listening]:
@@ -422,7 +237,7 @@ class TrioWorld(World):
             with trio.fail_after(5):
                 await loopback.wait_idle()
 
-    def _client(self, options: dict[str, Any]) -> AnyClient:
+    def _client(self, options: dict[str, Any]) -> vastroute_io.trio.Client:
         return vastroute_io.trio.Client(**options)
 
 
@@ -463,29 +278,11 @@ class BlockingWorld(World):
     name = "blocking"
 
     def __init__(self, *, virtual: bool) -> None:
-        super().__init__(virtual=virtual)
-        self.clock = ManualClock()
+        harness = Blocking(virtual=virtual)
+        super().__init__(harness)
+        self.clock = harness.clock
         self.deadline = inf
         """That of the exchange which is under way over a stream of `connect`."""
-        self._real = vastroute_io.blocking.RealClock()
-
-    def now(self) -> float:
-        return self.clock() if self.virtual else self._real()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        return work()
-
-    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
-        raise NotImplementedError("a blocking call is not cancelled")
-
-    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        with ThreadPoolExecutor(len(works)) as threads:
-            for done in [threads.submit(at_once, work()) for work in works]:
-                done.result()
-
-    async def sleep(self, seconds: float) -> None:
-        assert self.virtual
-        self.clock.advance(seconds)
 
     async def sleep_until(self, at: float) -> None:
         # What a scope of trio's does from outside.
@@ -500,14 +297,6 @@ class BlockingWorld(World):
         finally:
             self.deadline = inf
 
-    def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        at_once(test())
-
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> BlockingConnector:
-        made = blocking_connector(servers, self.clock, cut=cut)
-        self.connectors.append(made)
-        return made
-
     def connect(self, opens: Callable[[Origin], Coroutine[Any, Any, Streaming]]) -> Any:
         def connect(origin: Origin, deadline: float) -> _BlockingStream:
             return _BlockingStream(self.until(deadline, opens(origin)), self)
@@ -518,7 +307,8 @@ class BlockingWorld(World):
         return _BlockingMemory(await self.ready(servers, origin), self)
 
     async def ready(self, servers: Servers, origin: Origin) -> BlockingMemoryStream:
-        return self.connector(servers)(origin, self.deadline)
+        stream: BlockingMemoryStream = self.connector(servers)(origin, self.deadline)
+        return stream
 
     @asynccontextmanager
     async def listen(self, servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Listening]:
@@ -526,10 +316,10 @@ class BlockingWorld(World):
             yield loopback
             loopback.wait_idle()
 
-    def _client(self, options: dict[str, Any]) -> AnyClient:
+    def _client(self, options: dict[str, Any]) -> vastroute_io.blocking.Client:
         if self.virtual:
             options["clock"] = self.clock
-        return WrappedClient(vastroute_io.blocking.Client(**options))
+        return vastroute_io.blocking.Client(**options)
 
 
 @final
@@ -566,41 +356,13 @@ class _AsyncioStream:
 class AsyncioWorld(World):
     name = "asyncio"
 
-    def now(self) -> float:
-        return _loop_time()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
-
-    async def cancelled_at(self, step: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
-        task = asyncio.current_task()
-        assert task is not None
-        steps = _Steps(work(), step, task.cancel)
-        with suppress(asyncio.CancelledError):
-            await steps
-        if steps.has_cancelled:
-            task.uncancel()
-        return steps.has_cancelled
-
-    async def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work()) for work in works]
-        assert all(task.done() for task in tasks)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def __init__(self, *, virtual: bool) -> None:
+        super().__init__(Asyncio(virtual=virtual))
 
     async def sleep_until(self, at: float) -> None:
-        await _asyncio_sleep_until(at)
-
-    def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop if self.virtual else None) as runner:
-            runner.run(test())
-
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> AsyncioConnector:
-        made = asyncio_connector(servers, cut=cut)
-        self.connectors.append(made)
-        return made
+        if at == inf:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(max(0.0, at - self.now()))
 
     def connect(self, opens: Callable[[Origin], Coroutine[Any, Any, Streaming]]) -> Any:
         async def connect(origin: Origin) -> _AsyncioStream:
@@ -612,7 +374,8 @@ class AsyncioWorld(World):
         return _AsyncioMemory(await self.ready(servers, origin))
 
     async def ready(self, servers: Servers, origin: Origin) -> AsyncioMemoryStream:
-        return await self.connector(servers)(origin)
+        stream: AsyncioMemoryStream = await self.connector(servers)(origin)
+        return stream
 
     @asynccontextmanager
     async def listen(self, servers: NamedServers, **options: Unpack[LoopbackOptions]) -> AsyncIterator[Listening]:
@@ -620,60 +383,12 @@ class AsyncioWorld(World):
             yield loopback
             await asyncio.to_thread(loopback.wait_idle)
 
-    def _client(self, options: dict[str, Any]) -> AnyClient:
+    def _client(self, options: dict[str, Any]) -> vastroute_io.asyncio.Client:
         return vastroute_io.asyncio.Client(**options)
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def _asyncio_sleep_until(at: float) -> None:
-    if at == inf:
-        await asyncio.get_running_loop().create_future()
-    await asyncio.sleep(max(0.0, at - _loop_time()))
 
 
 ASYNCHRONOUS: Sequence[type[TrioWorld | AsyncioWorld]] = (TrioWorld, AsyncioWorld)
 WORLDS: Sequence[type[TrioWorld | AsyncioWorld | BlockingWorld]] = (*ASYNCHRONOUS, BlockingWorld)
-
-
-@final
-class _Steps:
-    """Awaits a coroutine, and calls `cancel` when it waits for the `step`-th time."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any], step: int, cancel: Callable[[], object]) -> None:
-        self.has_cancelled = False
-        self._work = work
-        self._step = step
-        self._cancel = cancel
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        go_on: Callable[[Any], Any] = self._work.send
-        given: Any = None
-        for count in itertools.count(1):
-            try:
-                wish = go_on(given)
-            except StopIteration as end:
-                return end.value
-            if count == self._step:
-                self.has_cancelled = True
-                self._cancel()
-            try:
-                given = yield wish
-                go_on = self._work.send
-            except BaseException as error:
-                given, go_on = error, self._work.throw
-
-
-def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise AssertionError("a coroutine of the blocking world waits for something")
 
 
 # --- what tests say of them ------------------------------------------------------------------------------------------
