@@ -31,9 +31,9 @@ from vastroute import (
     WorkPolicy,
 )
 from vastroute_testing import Fault, Schedule, SimulatedEndpoint, SimulatedEngine, WorkerPlan, answer
+from vastroute_testing.conformance.scripts.comparing import BY_BYTES, FAULTS
 from vastroute_testing.conformance.verbs import AnyClient
 
-from .faulty import BY_BYTES, FAULTS
 from .worlds import Streaming, World
 
 MARK = "c4n4ry"

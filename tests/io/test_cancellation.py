@@ -11,23 +11,14 @@ from functools import partial
 from math import inf
 from typing import Any
 
-import pytest
-
-from vastroute import EntryKind, PoolLimits
-from vastroute_testing import Delay, Hang, SimulatedEndpoint, SimulatedEngine, Status, TestAuthority, WorkerPlan
+from vastroute import EntryKind
+from vastroute_testing import Hang, SimulatedEndpoint, SimulatedEngine, TestAuthority, WorkerPlan
 from vastroute_testing.conformance.verbs import AnyClient
 
 from .worlds import World, assert_tidy, idle
 
 AUTHORITY = TestAuthority()
 Verb = Callable[[AnyClient], Coroutine[Any, Any, Any]]
-
-
-def engine_to_wait_for() -> SimulatedEngine:
-    """Its calls wait, poll, retry and are re-routed; an account's key finds the endpoint's."""
-    plans = [WorkerPlan(ready_after=2, latency=0.5, pace=0.5, faults={("/echo", 1): Status(503)}) for _ in range(2)]
-    faults = {("demo", 2): Status(500), ("demo", 3): Delay(0.5)}
-    return SimulatedEngine(SimulatedEndpoint("demo", workers=plans, faults=faults), latency=0.1)
 
 
 async def route(client: AnyClient) -> None:
@@ -44,15 +35,11 @@ async def stream(client: AnyClient) -> None:
             pass
 
 
-async def workers(client: AnyClient) -> None:
-    await client.workers("demo")
-
-
 async def every_step(
     world: World,
     work: Verb,
     *,
-    make: Callable[[], SimulatedEngine] = engine_to_wait_for,
+    make: Callable[[], SimulatedEngine],
     after: Callable[[SimulatedEngine], None] = lambda _engine: None,
     **options: Any,
 ) -> int:
@@ -75,16 +62,6 @@ async def every_step(
             assert world.open == idle(client)
         assert world.open == 0
     return step - 1
-
-
-@pytest.mark.parametrize("verb", [route, call, stream], ids=lambda verb: verb.__name__)
-async def test_a_call(tasks: World, verb: Verb) -> None:
-    options: dict[str, Any] = {"key": "test-account-key", "public_key": None, "fetch_public_key": True}
-    assert await every_step(tasks, verb, **options) > 20
-
-
-async def test_a_look_up(tasks: World) -> None:
-    assert await every_step(tasks, workers, key="test-account-key") > 5
 
 
 async def test_a_session(tasks: World) -> None:
@@ -138,44 +115,6 @@ async def test_the_end_of_a_lease_is_waited_for_five_seconds_at_most(tasks: Worl
 
 
 # --- waiting for one another -----------------------------------------------------------------------------------------
-
-
-async def test_one_that_waits_for_a_connection(tasks: World) -> None:
-    engine = SimulatedEngine(SimulatedEndpoint("demo"), latency=1)
-    step = 0
-    cancelled = True
-    while cancelled:
-        step += 1
-        client = tasks.client(engine, pool=PoolLimits(max_connections=1))
-
-        async def waiting(step: int = step, client: AnyClient = client) -> None:
-            nonlocal cancelled
-            cancelled = await tasks.cancelled_at(step, partial(route, client))
-
-        async with client:
-            await tasks.together(partial(route, client), waiting, partial(route, client))
-            assert_tidy(client)
-            assert tasks.open == idle(client) <= 1
-    assert step > 3
-
-
-async def test_one_that_holds_the_connection_that_others_wait_for(tasks: World) -> None:
-    step = 0
-    cancelled = True
-    while cancelled:
-        step += 1
-        engine = SimulatedEngine(SimulatedEndpoint("demo"), latency=1)
-        client = tasks.client(engine, pool=PoolLimits(max_connections=1))
-
-        async def holding(step: int = step, client: AnyClient = client) -> None:
-            nonlocal cancelled
-            cancelled = await tasks.cancelled_at(step, partial(route, client))
-
-        async with client:
-            await tasks.together(holding, *[partial(route, client)] * 3)
-            assert_tidy(client)
-            assert tasks.open == idle(client) <= 1
-        assert engine.grants >= 3
 
 
 async def test_one_that_fetches_the_public_key_for_all(tasks: World) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from vastroute import (
-    CallFailed,
     ConnectionFailed,
     FailureKind,
     Guard,
@@ -21,18 +19,11 @@ from vastroute import (
     SessionGone,
     SessionHandle,
     SessionState,
-    UnexpectedAnswer,
 )
 from vastroute_testing import (
     BEGIN,
-    CloseBeforeHead,
-    Fault,
     Hang,
-    Html,
-    ResetBeforeHead,
-    SetField,
     SimulatedEngine,
-    Status,
     WorkerPlan,
 )
 
@@ -100,29 +91,6 @@ async def test_a_session_that_was_ended_is_not_ended_again(world: World) -> None
     assert routes(engine) == ["/session/create", "/session/end"]
 
 
-async def test_an_error_in_the_block_flies_after_the_end(world: World) -> None:
-    class Mine(Exception):
-        pass
-
-    engine = engine_of()
-    async with world.client(engine) as client:
-        with pytest.raises(Mine):
-            async with client.session("demo"):
-                raise Mine
-    assert routes(engine)[-1] == "/session/end"
-
-
-async def test_a_session_that_expired_is_gone(world: World) -> None:
-    engine = engine_of()
-    async with world.client(engine) as client, client.session("demo", lifetime=10) as session:
-        await world.sleep(11)
-        with pytest.raises(SessionGone) as caught:
-            await session.call("/echo", {})
-        assert caught.value.status == 410
-        assert session.life.state is SessionState.LOST
-    assert routes(engine)[-1] == "/echo", "what is gone is not ended"
-
-
 async def test_looking_notices_that_it_is_gone(world: World) -> None:
     engine = engine_of()
     async with world.client(engine) as client:
@@ -136,21 +104,6 @@ async def test_looking_notices_that_it_is_gone(world: World) -> None:
                 await session.info()
             assert session.life.state is SessionState.LOST
     assert routes(engine)[-2:] == ["/session/create", "/session/get"], "what is gone is asked for once, and not ended"
-
-
-async def test_a_failure_is_never_re_routed(world: World) -> None:
-    busy = WorkerPlan(faults={("/echo", 1): Status(503), ("/echo", 2): CloseBeforeHead()})
-    engine = engine_of(workers=[busy, WorkerPlan()])
-    async with world.client(engine) as client, client.session("demo") as session:
-        with pytest.raises(CallFailed) as caught:
-            await session.call("/echo", {}, safe_to_repeat=True)
-        assert caught.value.status == 503
-        with pytest.raises(ConnectionFailed) as broken:
-            await session.call("/echo", {}, safe_to_repeat=True)
-        assert broken.value.outcome is Outcome.PERHAPS_STARTED
-        assert (await session.call("/echo", {})).status == 200
-        assert session.life.handle.doubtful == 2
-    assert engine.asks == 1
 
 
 async def test_another_process_goes_on_with_it(world: World) -> None:
@@ -205,29 +158,6 @@ async def test_a_worker_without_room_is_replaced(world: World) -> None:
         assert caught.value.limit == "max_reroutes"
 
 
-async def test_an_answer_that_names_no_session_is_an_error(world: World) -> None:
-    engine = engine_of(workers=[WorkerPlan(faults={("/session/create", 1): SetField("session_id", None)})])
-    async with world.client(engine) as client:
-        with pytest.raises(UnexpectedAnswer, match="names no session_id"):
-            async with client.session("demo"):
-                raise AssertionError("there is none")
-        assert_tidy(client)
-
-
-async def test_one_that_is_detached_is_left_open_for_another(world: World) -> None:
-    engine = engine_of()
-    async with world.client(engine) as client:
-        async with client.session("demo", lifetime=100) as session:
-            await session.call("/echo", {})
-            handle = session.detach()
-        assert session.life.state is SessionState.OPEN
-        assert routes(engine) == ["/session/create", "/echo"]
-        async with world.client(engine) as other, other.resume_session(handle) as resumed:
-            assert (await resumed.call("/echo", {"b": 2})).data == {"echo": {"b": 2}}
-    assert routes(engine)[-1] == "/session/end"
-    assert engine.asks == 1
-
-
 async def test_what_has_not_begun_is_not_detached(world: World) -> None:
     engine = engine_of()
     async with world.client(engine) as client:
@@ -240,36 +170,6 @@ async def test_what_has_not_begun_is_not_detached(world: World) -> None:
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Hang(),
-        Hang(3),
-        CloseBeforeHead(),
-        ResetBeforeHead(),
-        Status(500),
-        Status(503, retry_after=60),
-        Html(),
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("fails", [False, True])
-async def test_an_end_that_fails_is_waited_for_five_seconds_at_most(world: World, fault: Fault, fails: bool) -> None:
-    class Mine(Exception):
-        pass
-
-    plan = WorkerPlan(faults={("/session/end", number): fault for number in range(1, 99)})
-    async with world.client(engine_of(workers=[plan])) as client:
-        session = client.session("demo", lifetime=3600)
-        with pytest.raises(Mine) if fails else nullcontext():
-            async with session:
-                if fails:
-                    raise Mine
-        assert world.now() <= BEGIN + 5
-        assert session.life.state is SessionState.OPEN, "as far as we know"
-        assert_tidy(client)
 
 
 async def test_an_explicit_end_that_fails_is_told(world: World) -> None:

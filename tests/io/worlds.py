@@ -18,7 +18,7 @@ import trio
 import vastroute_io.asyncio
 import vastroute_io.blocking
 import vastroute_io.trio
-from vastroute import CallFailed, Entry, Guard, Origin, Record
+from vastroute import Entry, Guard, Origin, Record
 from vastroute_testing import (
     TEST_KEY,
     TEST_PUBLIC_KEY,
@@ -30,6 +30,7 @@ from vastroute_testing import (
     MemoryStream,
     NamedServers,
     Road,
+    Roads,
     Servers,
     SimulatedEndpoint,
     SimulatedEngine,
@@ -38,6 +39,7 @@ from vastroute_testing import (
 from vastroute_testing.conformance import Asyncio, Blocking, Harness, Opened, Trio
 from vastroute_testing.conformance.harness import Work, at_once
 from vastroute_testing.conformance.verbs import AnyClient
+from vastroute_testing.conformance.world import check_pool
 
 T = TypeVar("T")
 ALLOWED = Guard(allow_private_address=True)
@@ -93,11 +95,13 @@ class World(ABC):
         """How many of them are still open."""
         return sum(each.open for each in self.connectors)
 
-    def client(self, servers: Servers | None = None, *, cut: CutSizes = None, **options: Any) -> AnyClient:
+    def client(
+        self, servers: Servers | None = None, *, cut: CutSizes = None, roads: Roads = Road(), **options: Any
+    ) -> AnyClient:
         """A client with a test's defaults: no randomness, no key from outside. Over memory streams if it is virtual."""
         if self.virtual and "connect" not in options:
             assert servers is not None
-            options["connect"] = self.connector(servers, cut=cut)
+            options["connect"] = self.connector(servers, cut=cut, roads=roads)
         defaults = {
             "key": TEST_KEY,
             "public_key": TEST_PUBLIC_KEY,
@@ -140,9 +144,9 @@ class World(ABC):
         """Run `test` to its end."""
         self.harness.run(test)
 
-    def connector(self, servers: Servers, *, cut: CutSizes = None) -> Any:
+    def connector(self, servers: Servers, *, cut: CutSizes = None, roads: Roads = Road()) -> Any:
         """What opens memory streams."""
-        made = self.harness.connector(servers, cut=cut, roads=Road())
+        made = self.harness.connector(servers, cut=cut, roads=roads)
         self.connectors.append(made)
         return made
 
@@ -396,20 +400,12 @@ WORLDS: Sequence[type[TrioWorld | AsyncioWorld | BlockingWorld]] = (*ASYNCHRONOU
 
 def assert_tidy(client: AnyClient) -> None:
     """No connection is in use, none is being opened, and nobody waits for one."""
-    for place, holding in client.pool.inspect().items():
-        assert not holding.in_use, place
-        assert (holding.opening, holding.served, holding.waiting) == (0, 0, 0), place
+    check_pool(client.client)
 
 
 def idle(client: AnyClient) -> int:
     """How many connections the client keeps."""
     return sum(len(holding.idle) for holding in client.pool.inspect().values())
-
-
-def facts(error: CallFailed) -> dict[str, Any]:
-    """What programs read from an error: everything but the words."""
-    names = ("phase", "outcome", "advice", "status", "request_idx", "kind", "limit", "retry_after", "counts")
-    return {"class": type(error), **{name: getattr(error, name) for name in names}}
 
 
 def rows(record: Record | None) -> list[Entry]:

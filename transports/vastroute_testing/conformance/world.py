@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar, final
 
-from vastroute import Answer, CallFailed, Guard, Record, RetryPolicy, RouteResult
+from vastroute import Answer, CallFailed, Guard, Pool, Record, RetryPolicy, RouteResult
 
 from ..engine import SimulatedEngine
 from ..fleet import SimulatedEndpoint
@@ -169,6 +169,7 @@ class World:
             yield client
         finally:
             await client.aclose()
+        check_pool(client.client)
 
     # --- what it is compared with
 
@@ -263,6 +264,14 @@ async def outcome(work: Awaitable[T]) -> T | CallFailed:
         return await work
     except CallFailed as error:
         return error
+
+
+def check_pool(client: Any) -> None:
+    """Raise `NotConforming` if the client has a `vastroute.Pool` in which something is still under way."""
+    pool = getattr(client, "pool", None)
+    for held in pool.inspect().values() if isinstance(pool, Pool) else ():
+        if held.in_use or held.opening or held.served or held.waiting:
+            raise NotConforming(f"no call is under way, and the pool holds {held}")
 
 
 def _half() -> float:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from vastroute import PoolLimits
+from vastroute import Entry, EntryKind, PoolLimits
 
 from ...engine import SimulatedEngine
 from ...faults import Delay, Status
@@ -31,6 +31,10 @@ def engine_to_wait_for(world: World) -> SimulatedEngine:
     return SimulatedEngine(SimulatedEndpoint("demo", workers=plans, faults=faults), latency=0.1)
 
 
+def _note(told: list[EntryKind], entry: Entry) -> None:
+    told.append(entry.kind)
+
+
 async def every_step(world: World, verb: Verb, **options: Any) -> None:
     """Play it with a new client each time, cancelled one step later each time; each client can be used after that."""
     late = step = 0
@@ -44,8 +48,12 @@ async def every_step(world: World, verb: Verb, **options: Any) -> None:
             await verb(client)
             done = True
 
+        told: list[EntryKind] = []
+        if world.has(Feature.OBSERVER):
+            options["observer"] = partial(_note, told)
         async with world.client(engine_to_wait_for(world), **options) as client:
             cancelled = await world.cancelled_at(step, partial(work, client))
+            check(told.count(EntryKind.CANCELLED) <= 1, "a cancellation is told twice")
             late += cancelled and done
             check(late <= _TAIL, f"cancelled at step {step}, it goes on to its end")
             answered = await client.call("demo", "/echo", {"again": step}, safe_to_repeat=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from vastroute import (
     ConnectionFailed,
@@ -16,7 +17,7 @@ from vastroute import (
 )
 
 from ...engine import SimulatedEngine
-from ...faults import CloseBeforeHead, Hang, ResetBeforeHead, SetField, Status
+from ...faults import CloseBeforeHead, Hang, Html, ResetBeforeHead, SetField, Status
 from ...life import WorkerPlan
 from ..features import Feature, Law
 from ..report import NotConforming
@@ -87,6 +88,7 @@ async def session_not_rerouted(world: World) -> None:
         error = await failure(lease.call("/echo", {}, safe_to_repeat=True), type=ConnectionFailed)
         equal(error.outcome, Outcome.PERHAPS_STARTED, "the outcome")
         equal((await lease.call("/echo", {})).status, 200, "the status of what follows")
+        equal(lease.life.handle.doubtful, 2, "requests of which nobody knows whether they prolonged the session")
     equal((engine.asks, engine.workers[1].served), (1, 0), "asks, and requests at the other worker")
 
 
@@ -108,12 +110,19 @@ async def session_resumed(world: World) -> None:
 @script(Law.BOUNDED, Feature.SESSIONS, Feature.VIRTUAL_TIME)
 async def session_end_bounded(world: World) -> None:
     """The end of a session is waited for five seconds at most, whatever the worker does."""
-    for fault in (Hang(), Hang(3), CloseBeforeHead(), ResetBeforeHead(), Status(503, retry_after=60)):
+
+    class Mine(Exception):
+        pass
+
+    broken = (Hang(), Hang(3), CloseBeforeHead(), ResetBeforeHead())
+    for fault in (*broken, Status(500), Status(503, retry_after=60), Html()):
         plan = WorkerPlan(faults={("/session/end", 0): fault})
         async with world.client(engine_of(workers=[plan])) as client:
             began = world.now()
-            async with client.session("demo", lifetime=3600) as lease:
-                pass
+            lease = client.session("demo", lifetime=3600)
+            with suppress(Mine):
+                async with lease:
+                    raise Mine
             check(world.now() - began <= 5 + world.slack, f"it waits {world.now() - began:g} s after {fault}")
             equal(lease.life.state, SessionState.OPEN, "the session's state, as far as is known")
 

@@ -7,6 +7,7 @@ from typing import Any
 from vastroute import (
     Cancelled,
     ConnectionFailed,
+    FailureKind,
     JsonLine,
     LimitReached,
     LocalProtocolError,
@@ -110,16 +111,17 @@ async def stream_kinds(world: World) -> None:
 @script(Law.PAY_ONCE, Feature.STREAMS)
 async def stream_cut(world: World) -> None:
     """A stream that is cut gives its events and then an error; what the caller has seen is not run again."""
-    plan = WorkerPlan(faults={("/stream", 1): CutStreamAt(2)})
-    engine = engine_of(workers=[plan, WorkerPlan()])
-    async with (
-        world.client(engine) as client,
-        client.stream("demo", "/stream", {"count": 3}, safe_to_repeat=True) as events,
-    ):
-        wanted = {"type": ConnectionFailed, "outcome": Outcome.PERHAPS_STARTED, "phase": Phase.WORKER}
-        equal(await broken(events, **wanted), EVENTS[:2], "the events")
-        await failure(anext(events), type=ConnectionFailed)
-    equal(engine.grants, 1, "grants that were used")
+    wanted = {"type": ConnectionFailed, "outcome": Outcome.PERHAPS_STARTED, "phase": Phase.WORKER}
+    for kind in (FailureKind.EOF, FailureKind.RESET):
+        plan = WorkerPlan(faults={("/stream", 1): CutStreamAt(2, kind=kind)})
+        engine = engine_of(workers=[plan, WorkerPlan()])
+        async with (
+            world.client(engine) as client,
+            client.stream("demo", "/stream", {"count": 3}, safe_to_repeat=True) as events,
+        ):
+            equal(await broken(events, **wanted), EVENTS[:2], "the events")
+            await failure(anext(events), type=ConnectionFailed)
+        equal(engine.grants, 1, "grants that were used")
 
 
 @script(Law.BLAME, Feature.STREAMS)
@@ -137,7 +139,11 @@ async def stream_short(world: World) -> None:
 @script(Law.BLAME, Feature.STREAMS, Feature.BYTES)
 async def stream_until_close(world: World) -> None:
     """Where only the connection ends a stream, it is whole if it said so itself, and cut if it did not."""
-    for body, whole in ((b"data: 1\n\ndata: [DONE]\n\n", True), (b"data: 1\n\n", False)):
+    for body, whole in (
+        (b"data: 1\n\ndata: [DONE]\n\n", True),
+        (b"data: 1\n\n", False),
+        (b"data: 1\n\ndata: 2", False),
+    ):
 
         def answer(work: Work, body: bytes = body) -> Schedule:
             return (Garbage(at=work.at, data=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + body),)

@@ -36,12 +36,15 @@ def worker_with(fault: Fault) -> SimulatedEngine:
     return engine_of(workers=[WorkerPlan(faults={("/echo", 0): fault, ("/stream", 0): fault})])
 
 
-async def ends(world: World, work: Awaitable[Any], seconds: float, **wanted: Any) -> CallFailed:
-    """`work` fails as it is wanted, and just so late."""
+async def ends(
+    world: World, work: Awaitable[Any], seconds: float, *, exactly: bool = False, **wanted: Any
+) -> CallFailed:
+    """`work` fails as it is wanted, and not later than that."""
     began = world.now()
     error = await failure(work, **wanted)
     took = world.now() - began
     check(took <= seconds + world.slack, f"it takes {took:g} s, and not {seconds:g}")
+    check(not exactly or took >= seconds - 1e-6, f"it takes {took:g} s, and not {seconds:g}")
     return error
 
 
@@ -146,7 +149,7 @@ async def slow_worker(world: World, limit: str, policy: WorkPolicy, seconds: flo
     for fault in faults:
         async with world.client(worker_with(fault)) as client:
             work = client.call("demo", "/echo", {"x": "y"}, work_policy=policy)
-            error = await ends(world, work, seconds, type=LimitReached, limit=limit)
+            error = await ends(world, work, seconds, exactly=True, type=LimitReached, limit=limit)
             equal((error.outcome, error.phase), (Outcome.PERHAPS_STARTED, Phase.WORKER), "outcome and phase")
 
 
