@@ -17,7 +17,7 @@ from .features import Feature
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, Any]]
 """What makes a coroutine to be run."""
-SPEED = 40.0
+SPEED = 20.0
 """Seconds of a script that pass in one real second, over sockets."""
 
 

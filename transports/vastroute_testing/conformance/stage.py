@@ -22,7 +22,7 @@ Edit: TypeAlias = Callable[[Schedule], Schedule]
 """What becomes of an honest answer."""
 PATIENCE = 5.0
 """Real seconds after which a server that says nothing closes the connection, so that over sockets nothing hangs."""
-_SECRET = re.compile(r"test-(?:endpoint|account)-key|[A-Za-z0-9+/]{60,}={0,2}")
+_SECRET = re.compile(r"(?:test|c4n4ry)-(?:endpoint-|account-)?key|[A-Za-z0-9+/]{60,}={0,2}")
 
 
 def as_it_is(schedule: Schedule) -> Schedule:

@@ -156,7 +156,7 @@ async def slow_worker(world: World, limit: str, policy: WorkPolicy, seconds: flo
 @script(Law.ONE_DEADLINE, Feature.PIECES)
 async def deadline_first_byte(world: World) -> None:
     """A worker that does not begin to answer within `first_byte` perhaps began to work."""
-    await slow_worker(world, "first_byte", WorkPolicy(first_byte=9), 9, Hang(), Delay(12))
+    await slow_worker(world, "first_byte", WorkPolicy(first_byte=9), 9, Hang(), Delay(40))
 
 
 @script(Law.ONE_DEADLINE, Feature.PIECES)
