@@ -206,7 +206,8 @@ def conformance_page() -> str:
     features = ((f"`{each.name}`", each.value) for each in conformance.Feature)
     text += "**What some scripts need**\n\n" + table(("feature", "meaning"), features) + "\n"
     text += "**What does not apply to the transports of this package, and why**\n\n"
-    return text + table(("transport", "played", "not played, because"), map(_played, conformance.our_transports().items()))
+    rows = map(_played, conformance.our_transports().items())
+    return text + table(("transport", "played", "not played, because"), rows)
 
 
 def _needs(script: conformance.Script) -> str:

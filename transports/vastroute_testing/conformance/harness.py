@@ -51,8 +51,8 @@ class Harness(ABC):
     def __init__(self, *, virtual: bool = True, speed: float = SPEED) -> None:
         if not speed > 0:
             raise InvalidValue("speed must be above 0: how many seconds of a script pass in a real one")
-        self.virtual = virtual
-        self.speed = 1.0 if virtual else speed
+        self.virtual: bool = virtual
+        self.speed: float = 1.0 if virtual else speed
 
     @abstractmethod
     def run(self, script: Work) -> None:
@@ -97,7 +97,7 @@ class Steps:
     """Awaits a coroutine, and calls `cancel` when it waits for the `step`-th time."""
 
     def __init__(self, work: Coroutine[Any, Any, Any], step: int, cancel: Callable[[], object]) -> None:
-        self.has_cancelled = False
+        self.has_cancelled: bool = False
         """Whether it came so far."""
         self._work = work
         self._step = step

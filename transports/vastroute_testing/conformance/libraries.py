@@ -143,7 +143,7 @@ class Blocking(Harness):
 
     def __init__(self, *, virtual: bool = True, speed: float = SPEED) -> None:
         super().__init__(virtual=virtual, speed=speed)
-        self.clock = ManualClock()
+        self.clock: ManualClock = ManualClock()
         """The time, where it is virtual."""
         self.lacks: dict[Feature, str] = {Feature.CANCELLATION: "a blocking call is not cancelled from outside"}
         if virtual:
@@ -206,9 +206,8 @@ class Messages(Blocking):
     def __init__(self) -> None:
         super().__init__()
         bytes_only = "there are only messages: no connection, no bytes"
-        self.lacks |= dict.fromkeys(
-            (Feature.BYTES, Feature.ROADS, Feature.KEPT, Feature.POOL, Feature.HEAD_LIMITS), bytes_only
-        )
+        bytes_too = (Feature.BYTES, Feature.ROADS, Feature.KEPT, Feature.POOL, Feature.HEAD_LIMITS)
+        self.lacks.update(dict.fromkeys(bytes_too, bytes_only))
 
     def options(self, servers: Servers, *, cut: CutSizes, roads: Roads) -> tuple[Mapping[str, Any], Opened]:
         """See `Harness`."""

@@ -35,9 +35,9 @@ class World:
     """What a script has at hand. All its seconds are the script's: over sockets they pass faster than real ones."""
 
     def __init__(self, make_client: MakeClient, harness: Harness, lacks: Collection[Feature] = ()) -> None:
-        self.harness = harness
+        self.harness: Harness = harness
         self._lacks = frozenset(lacks)
-        self.virtual = harness.virtual
+        self.virtual: bool = harness.virtual
         self._make_client = make_client
         self._notes: list[tuple[float, str]] = []
         self._began = 0.0

@@ -21,7 +21,7 @@ def without(*names: str) -> Edit:
     return edit
 
 
-keeping = without("connection")
+keeping: Edit = without("connection")
 """The server keeps the connection: the official worker does not after a whole answer."""
 
 
