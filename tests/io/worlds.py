@@ -36,8 +36,8 @@ from vastroute_testing import (
     SimulatedEngine,
     open_loopback,
 )
-from vastroute_testing.conformance import Asyncio, Blocking, Harness, Opened, Trio
-from vastroute_testing.conformance.harness import Work, at_once
+from vastroute_testing.conformance import Asyncio, Blocking, Harness, Job, Opened, Trio
+from vastroute_testing.conformance.harness import at_once
 from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.conformance.world import check_pool
 
@@ -128,11 +128,11 @@ class World(ABC):
         """Do what blocks, without holding up anybody else."""
         return await self.harness.apart(work)
 
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """Run `work`, and cancel it as it waits for the `step`-th time. False if it was over before that."""
         return await self.harness.cancelled_at(step, work)
 
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """Run them all at once."""
         await self.harness.together(*works)
 
@@ -140,7 +140,7 @@ class World(ABC):
         """Let time pass, between calls."""
         await self.harness.sleep(seconds)
 
-    def run(self, test: Work) -> None:
+    def run(self, test: Job) -> None:
         """Run `test` to its end."""
         self.harness.run(test)
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ import vastroute_io.asyncio
 import vastroute_io.blocking
 import vastroute_io.trio
 from vastroute import Guard, InvalidValue
-from vastroute_testing import TEST_KEY, Fault, faults
+from vastroute_testing import TEST_KEY, Fault, Road, faults
 from vastroute_testing.conformance import (
     LEFT_OUT,
     SCRIPTS,
@@ -30,9 +31,11 @@ from vastroute_testing.conformance import (
     Ending,
     Feature,
     Harness,
+    Job,
     Law,
     NotConforming,
     Report,
+    Steps,
     Trio,
     check_embedding,
     check_transport,
@@ -61,7 +64,7 @@ class WaitingClock:
 OVER_MESSAGES = {
     "there are only messages: no connection, no bytes",
     "a blocking call is not cancelled from outside",
-    "in virtual time blocking calls come one after the other: see virtual",
+    "in virtual time blocking calls come one after the other",
     "it is checked over streams in memory",
 }
 
@@ -325,6 +328,53 @@ def test_what_else_is_caught(make: Callable[..., Any], harness: Harness, script:
     report = check_transport(make, harness, only=[script])
     assert [result.name for result in report.failures] == [script]
     assert words in report[script].reason
+
+
+# --- another library -------------------------------------------------------------------------------------------------
+
+
+class Plain(Harness):
+    """All that a harness has to be: six methods; and `apart`, since it is the loop that closes sockets."""
+
+    name = "plain"
+
+    def run(self, script: Job) -> None:
+        asyncio.run(script())
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def together(self, *works: Job) -> None:
+        await asyncio.gather(*(work() for work in works))
+
+    async def cancelled_at(self, step: int, work: Job) -> bool:
+        task = asyncio.current_task()
+        assert task is not None
+        steps = Steps(work(), step, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await steps
+        if steps.has_cancelled:
+            task.uncancel()
+        return steps.has_cancelled
+
+    def at_work(self) -> int:
+        return len(asyncio.all_tasks())
+
+    async def apart(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
+
+
+def test_a_harness_of_ones_own() -> None:
+    only = ["ask", "pauses", "stream-left", "cancel-asking", "one-at-a-time", "slow-roads"]
+    report = check_transport(vastroute_io.asyncio.Client, Plain(virtual=False), only=only)
+    report.raise_for_failures()
+    assert str(report).startswith("plain: 5 passed, 1 does not apply\n")
+    assert report["slow-roads"].reason == "it is checked over sockets that it opens itself"
+    with pytest.raises(NotImplementedError):
+        Plain().connector(lambda _request, _now: (), cut=None, roads=Road())
 
 
 # --- embeddings ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .checking import check_transport, what_is_missing, why_not
 from .embedding import LEFT_OUT, check_embedding
 from .features import Feature, Law
-from .harness import Harness, Opened, Steps
+from .harness import Harness, Job, Opened, Steps
 from .libraries import Asyncio, Blocking, Messages, Trio
 from .ours import our_transports
 from .report import Ending, NotConforming, Report, Result, Script
@@ -24,6 +24,7 @@ __all__ = [
     "Ending",
     "Feature",
     "Harness",
+    "Job",
     "Law",
     "Messages",
     "NotConforming",

@@ -15,7 +15,7 @@ from ..streams import CutSizes, Road, Roads
 from .features import Feature
 
 T = TypeVar("T")
-Work = Callable[[], Coroutine[Any, Any, Any]]
+Job = Callable[[], Coroutine[Any, Any, Any]]
 """What makes a coroutine to be run."""
 SPEED = 20.0
 """Seconds of a script that pass in one real second, over sockets."""
@@ -55,7 +55,7 @@ class Harness(ABC):
         self.speed: float = 1.0 if virtual else speed
 
     @abstractmethod
-    def run(self, script: Work) -> None:
+    def run(self, script: Job) -> None:
         """Run `script` to its end. What waits for what can never happen should raise, and not hang."""
 
     @abstractmethod
@@ -67,11 +67,11 @@ class Harness(ABC):
         """Let time pass."""
 
     @abstractmethod
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """Run them all at once, to their ends. What one raises ends the others and is raised."""
 
     @abstractmethod
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """Run `work`, cancelled as it waits for the `step`-th time; False if it was over before. `Steps` counts."""
 
     async def apart(self, work: Callable[[], T]) -> T:

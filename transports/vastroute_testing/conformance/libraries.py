@@ -21,7 +21,7 @@ from ..streams import CutSizes, Roads, blocking_connector
 from ..trio_streams import connector
 from ..virtual_loop import VirtualLoop
 from .features import Feature
-from .harness import SPEED, Harness, Opened, Steps, Work, at_once
+from .harness import SPEED, Harness, Job, Opened, Steps, at_once
 
 T = TypeVar("T")
 _ENDLESS = 1e7
@@ -37,7 +37,7 @@ class Trio(Harness):
 
     name = "trio"
 
-    def run(self, script: Work) -> None:
+    def run(self, script: Job) -> None:
         """See `Harness`."""
 
         async def main() -> None:
@@ -56,13 +56,13 @@ class Trio(Harness):
         """See `Harness`."""
         await trio.sleep(seconds)
 
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """See `Harness`."""
         async with trio.open_nursery() as nursery:
             for work in works:
                 nursery.start_soon(work)
 
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """See `Harness`."""
         with trio.CancelScope() as scope:
             steps = Steps(work(), step, scope.cancel)
@@ -88,7 +88,7 @@ class Asyncio(Harness):
 
     name = "asyncio"
 
-    def run(self, script: Work) -> None:
+    def run(self, script: Job) -> None:
         """See `Harness`."""
 
         async def main() -> None:
@@ -106,13 +106,13 @@ class Asyncio(Harness):
         """See `Harness`."""
         await asyncio.sleep(seconds)
 
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """See `Harness`."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work()) for work in works]
         assert all(task.done() for task in tasks)
 
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """See `Harness`."""
         task = asyncio.current_task()
         assert task is not None
@@ -147,10 +147,10 @@ class Blocking(Harness):
         """The time, where it is virtual."""
         self.lacks: dict[Feature, str] = {Feature.CANCELLATION: "a blocking call is not cancelled from outside"}
         if virtual:
-            self.lacks[Feature.CONCURRENCY] = "in virtual time blocking calls come one after the other: see virtual"
+            self.lacks[Feature.CONCURRENCY] = "in virtual time blocking calls come one after the other"
         self._real = RealClock()
 
-    def run(self, script: Work) -> None:
+    def run(self, script: Job) -> None:
         """See `Harness`."""
         at_once(script())
 
@@ -165,13 +165,13 @@ class Blocking(Harness):
         else:
             threading.Event().wait(seconds)
 
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """See `Harness`."""
         with ThreadPoolExecutor(len(works)) as threads:
             for done in [threads.submit(at_once, work()) for work in works]:
                 done.result()
 
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """See `Harness`."""
         raise NotImplementedError(self.lacks[Feature.CANCELLATION])
 

@@ -15,7 +15,7 @@ from ..loopback import LoopbackThread
 from ..memory import TEST_KEY, Client
 from ..streams import CutSizes, Roads
 from .features import Feature
-from .harness import NO_ROAD, Harness, Work, at_once
+from .harness import NO_ROAD, Harness, Job, at_once
 from .network import Network
 from .report import NotConforming
 from .stage import Edit, Stage, as_it_is
@@ -56,11 +56,11 @@ class World:
         """Let time pass between calls."""
         await self.harness.sleep(seconds / self.harness.speed)
 
-    async def together(self, *works: Work) -> None:
+    async def together(self, *works: Job) -> None:
         """Run them all at once."""
         await self.harness.together(*works)
 
-    async def cancelled_at(self, step: int, work: Work) -> bool:
+    async def cancelled_at(self, step: int, work: Job) -> bool:
         """Run `work`, cancelled as it waits for the `step`-th time. False if it was over before."""
         return await self.harness.cancelled_at(step, work)
 
