@@ -43,8 +43,8 @@ class Reader:
     def __init__(self, left: int | None) -> None:
         self.left = left
         """How many bytes of body may still come; None for any number."""
-        self.over = False
-        self.clean = False
+        self.over: bool = False
+        self.clean: bool = False
         """Whether the connection may be used again, once it is over."""
 
     def _give(self, data: bytes, events: list[Event]) -> None:

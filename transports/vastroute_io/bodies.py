@@ -29,10 +29,10 @@ class Body:
 
     def __init__(self, content_type: str | None, *, streamed: bool, kept: bool, most: int) -> None:
         decoder = stream_decoder(content_type)
-        self.length = 0
+        self.length: int = 0
         self.cuts: list[list[float]] = []
         """When how many bytes of it came."""
-        self.cut_short = False
+        self.cut_short: bool = False
         """Whether there was more than it may hold."""
         self._kept = kept
         self._most = most

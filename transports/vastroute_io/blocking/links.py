@@ -56,7 +56,7 @@ class Links:
         """Guards the pool."""
         self._served = threading.Condition(self._lock)
         """Told whenever a ticket of the pool's was served."""
-        self.view = PoolView(self._pool, self._lock)
+        self.view: PoolView = PoolView(self._pool, self._lock)
         self.clock = clock
         self._settings = settings
         self._connect = None if connect is None else _connector(connect)
