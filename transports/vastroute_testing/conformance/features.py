@@ -17,6 +17,7 @@ class Feature(Enum):
     HEAD_LIMITS = "limits of the client's own on an answer's head"
     KINDS = "failures that say how an exchange broke (`kind`)"
     PIECES = "answers that are reported piece by piece, each of them in its time"
+    SURPLUS = "answers that stand although more bytes came than they announced"
     STREAMS = "the verb `stream`"
     SESSIONS = "the verbs `session` and `resume_session`"
     LOOKUPS = "the verbs `endpoints`, `workers` and `fetch_public_key`, and looking for keys"

@@ -57,7 +57,7 @@ async def framed_after_others(world: World) -> None:
     await framed(world, after_others(100, 103))
 
 
-@script(Law.CONNECTIONS, Feature.BYTES)
+@script(Law.CONNECTIONS, Feature.BYTES, Feature.SURPLUS)
 async def more_than_asked(world: World) -> None:
     """Bytes that nobody asked for are no part of the answer, nor of the next one."""
     for more in (b"x", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"):
