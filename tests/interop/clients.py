@@ -1,17 +1,23 @@
-"""Both of our clients in one shape, so that each test is written once: the blocking one gets a coat of coroutines."""
+"""Our clients in one shape, so that each test is written once: the blocking one gets a coat of coroutines."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, Unpack, final
+from typing import Any, Self, TypeAlias, TypeVar, Unpack, final
 
+import trio
+
+import vastroute_io.asyncio
+import vastroute_io.trio
 from vastroute import Answer, SessionEnded, SessionHandle, SessionInfo, SessionLife, StreamEvent
-from vastroute_io import blocking, trio
+from vastroute_io import blocking
 from vastroute_io.options import CallOptions, ClientOptions, SessionOptions, WorkOptions
 
+T = TypeVar("T")
 Payload: TypeAlias = Mapping[str, Any]
 
 
@@ -148,6 +154,42 @@ class CoatedClient:
         self._client.__exit__(kind, value, traceback)
 
 
-Client: TypeAlias = trio.Client | CoatedClient
-"""Either of them; a test that is cancelled needs trio's, since only that one can be."""
-CLIENTS: tuple[type[Client], ...] = (trio.Client, CoatedClient)
+Client: TypeAlias = vastroute_io.trio.Client | vastroute_io.asyncio.Client | CoatedClient
+"""Any of them; a test that is cancelled takes trio's."""
+CLIENTS: Mapping[str, type[Client]] = {
+    "trio": vastroute_io.trio.Client,
+    "asyncio": vastroute_io.asyncio.Client,
+    "blocking": CoatedClient,
+}
+LONGEST = 30.0
+"""Seconds that a story may take."""
+
+
+def tell(name: str, options: ClientOptions, story: Callable[[Client], Awaitable[None]]) -> None:
+    """Run a story with a client of the kind that `name` says."""
+
+    async def main() -> None:
+        async with CLIENTS[name](**options) as client:
+            await story(client)
+
+    async def within_trio() -> None:
+        with trio.fail_after(LONGEST):
+            await main()
+
+    async def within_asyncio() -> None:
+        async with asyncio.timeout(LONGEST):
+            await main()
+
+    if name == "asyncio":
+        asyncio.run(within_asyncio())
+    else:
+        trio.run(within_trio)
+
+
+async def apart(work: Callable[[], T]) -> T:
+    """Do what blocks in a thread, so that the loop goes on, and with it what the client closes."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return await trio.to_thread.run_sync(work)
+    return await asyncio.to_thread(work)
