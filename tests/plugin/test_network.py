@@ -19,6 +19,10 @@ def test_dials_quietly():
     with socket.socket() as s: s.connect_ex(("0.0.0.0", 80))
 def test_sends_a_datagram():
     with socket.socket(type=socket.SOCK_DGRAM) as s: s.sendto(b"", ("192.0.2.1", 53))
+def test_sends_a_message():
+    with socket.socket(type=socket.SOCK_DGRAM) as s: s.sendmsg([b""], [], 0, ("192.0.2.1", 53))
+def test_looks_up_the_name_of_an_address(): socket.gethostbyaddr("192.0.2.1")
+def test_looks_up_the_name_of_an_address_and_a_port(): socket.getnameinfo(("192.0.2.1", 80), 0)
 def test_looks_up_a_name(): socket.getaddrinfo("worker.example", 443)
 def test_looks_up_a_name_in_the_old_way(): socket.gethostbyname("worker.example")
 def test_hides_it():
@@ -31,6 +35,10 @@ def test_swallows_it():
 def test_trio():
     async def main(): await trio.open_tcp_stream("worker.example", 443)
     trio.run(main)
+def test_trio_in_a_group():
+    async def main():
+        async with trio.open_nursery() as nursery: nursery.start_soon(trio.open_tcp_stream, "192.0.2.1", 443)
+    trio.run(main)
 def test_asyncio():
     async def main(): await asyncio.open_connection("192.0.2.1", 443)
     asyncio.run(main())
@@ -41,6 +49,17 @@ ALLOWED = """
 def test_loopback():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert client.getpeername() == server.getsockname()
+def test_loopback_in_bytes():
+    with socket.socket() as s: assert s.connect_ex((b"127.0.0.1", 1))
+def test_messages():
+    one, other = socket.socketpair()
+    with one, other: assert one.sendmsg([b"x"]) == 1
+    with socket.socket(type=socket.SOCK_DGRAM) as s: s.sendmsg([b""], [], 0, ("127.0.0.1", 9))
+def test_malformed():
+    with socket.socket() as s, pytest.raises(TypeError, match="AF_INET"): s.connect(5)
+def test_names_of_what_is_here():
+    assert socket.getfqdn("127.0.0.1")
+    assert socket.getnameinfo(("192.0.2.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == ("192.0.2.1", "80")
 def test_pair():
     for end in socket.socketpair(): end.close()
 def test_numbers(): assert socket.getaddrinfo("192.0.2.1", 80) and socket.getaddrinfo(None, 80)
@@ -108,7 +127,7 @@ def test_after(): socket.getaddrinfo("worker.example", 443)
 
 
 def test_sockets_are_as_they_were_afterwards(pytester: pytest.Pytester) -> None:
-    before = [socket.socket.connect, socket.socket.sendto, socket.getaddrinfo]
+    before = [socket.socket.connect, socket.socket.sendmsg, socket.getaddrinfo, socket.getnameinfo]
     run(pytester, "def test(vast_engine): pass\n", "-o", "vast_no_network=true").assert_outcomes(passed=1)
     run(pytester, "def test(vast_engine): pass\n").assert_outcomes(passed=1)
-    assert [socket.socket.connect, socket.socket.sendto, socket.getaddrinfo] == before
+    assert [socket.socket.connect, socket.socket.sendmsg, socket.getaddrinfo, socket.getnameinfo] == before

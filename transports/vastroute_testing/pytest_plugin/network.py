@@ -32,10 +32,12 @@ class NetworkGuard:
     def __enter__(self) -> Self:
         self._entered += 1
         if self._entered == 1:
-            for name in ("connect", "connect_ex", "sendto"):
+            for name in ("connect", "connect_ex", "sendto", "sendmsg"):
                 self._patch.setattr(socket.socket, name, self._to_address(name, getattr(socket.socket, name)))
             for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
                 self._patch.setattr(socket, name, self._of_name(name, getattr(socket, name)))
+            for name in ("gethostbyaddr", "getnameinfo"):
+                self._patch.setattr(socket, name, self._of_address(name, getattr(socket, name)))
         return self
 
     def __exit__(
@@ -56,8 +58,9 @@ class NetworkGuard:
     def pytest_runtest_call(self) -> Iterator[None]:
         try:
             yield
-        except DialledOut:
-            self._refused.clear()  # it says so itself
+        except BaseException as error:
+            if _is_refusal(error):
+                self._refused.clear()  # it says so itself
             raise
         self._check()
 
@@ -79,9 +82,11 @@ class NetworkGuard:
         raise DialledOut(message)
 
     def _to_address(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        at = 3 if name == "sendmsg" else -1
+
         def guarded(this: socket.socket, *args: Any) -> Any:
-            address = args[-1]
-            is_internet = this.family in (socket.AF_INET, socket.AF_INET6)
+            address = args[at] if len(args) > at else None
+            is_internet = this.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple) and address
             if is_internet and not self._is_allowed and not _is_loopback(address[0]):
                 self._refuse(f"a test may reach loopback only, not {address[0]!r} (socket.{name})")
             return original(this, *args)
@@ -97,19 +102,43 @@ class NetworkGuard:
         return guarded
 
 
+    def _of_address(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(address: Any, *args: Any) -> Any:
+            host = address[0] if isinstance(address, tuple) and address else address
+            is_number = name == "getnameinfo" and args and args[0] & socket.NI_NUMERICHOST
+            # A server of the standard library asks for the name of this machine, to have one.
+            if not self._is_allowed and not is_number and not _is_loopback(host) and host != socket.gethostname():
+                self._refuse(f"a test may look up no name, not that of {host!r} (socket.{name})")
+            return original(address, *args)
+
+        return guarded
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether it is ours, be it in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_refusal(each) for each in error.exceptions)
+    return isinstance(error, DialledOut)
+
+
 def _is_loopback(host: object) -> bool:
+    text = _text(host)
     try:
-        address = ip_address(host if isinstance(host, str) else "")
+        address = ip_address(text if isinstance(text, str) else "")
     except ValueError:
-        return host == "localhost"
+        return text == "localhost"
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback
 
 
 def _needs_no_look_up(host: object) -> bool:
-    text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    text = _text(host)
     try:
         ip_address(text if isinstance(text, str) else "")
     except ValueError:
         return text in (None, "", "localhost")
     return True
+
+
+def _text(host: object) -> object:
+    return host.decode("ascii", "replace") if isinstance(host, bytes | bytearray) else host
