@@ -30,6 +30,8 @@ from .verification import Verifier
 AUTH_FIELDS = ("cost", "endpoint", "reqnum", "request_idx", "signature", "url")
 """The fields that a grant must have at a worker: all six (wire facts, section 3)."""
 _LARGEST_BODY = 16 * 1024 * 1024
+_NO_SESSION = b'{"error": "invalid session"}'
+"""The official worker's answer to a session that it does not know (wire facts, section 3)."""
 
 
 class RejectReason(Enum):
@@ -39,6 +41,7 @@ class RejectReason(Enum):
     NOT_JSON = "not JSON"
     ENVELOPE = "not an envelope of auth_data and payload"
     FIELD_MISSING = "a field of auth_data is missing"
+    SESSION = "there are no sessions here"
     SIGNATURE = "the signature"
     FIELD = "a field of auth_data is of another kind"
     OTHER_WORKER = "the grant is for another worker"
@@ -146,14 +149,23 @@ class WorkerGuard:
     def check(self, body: bytes | Mapping[str, Any], *, waiting: float = 0.0) -> Admitted | Rejected:
         """What to do with a request whose body is `body`: its bytes, or the object that was parsed of them.
 
-        `waiting` is how long it would have to wait for its turn, in seconds, as the worker reckons. Nothing in `body`
-        makes this raise; `InvalidValue` is for arguments of another kind.
+        Give the bytes if you can: in a parsed object nobody sees any more that a field was named twice. `waiting` is
+        how long it would have to wait for its turn, in seconds, as the worker reckons. Nothing in `body` makes this
+        raise; `InvalidValue` is for arguments of another kind.
+
+        This is for workers without sessions: a request that names one is rejected, as the official worker rejects an
+        unknown one. Let in, it would be a way round the window of reqnums, which the requests of a session are spared.
         """
         envelope = self.read(body)
-        return envelope if isinstance(envelope, Rejected) else self.admit(envelope, waiting=waiting)
+        if isinstance(envelope, Rejected):
+            return envelope
+        if envelope.session_id is not None:
+            text = "the request names a session, and there are none here"
+            return Rejected(reason=RejectReason.SESSION, text=text, status=410, body=_NO_SESSION)
+        return self.admit(envelope, waiting=waiting)
 
     def read(self, body: bytes | Mapping[str, Any]) -> Envelope | Rejected:
-        """The first half of `check`, for workers with sessions: whether `body` has the form of a request.
+        """The first half of a check, for workers with sessions: whether `body` has the form of a request.
 
         The official worker looks for the session between the two halves, and answers 410 if it does not know it.
         """
@@ -176,7 +188,10 @@ class WorkerGuard:
         return self._envelope(value)
 
     def admit(self, envelope: Envelope, *, waiting: float = 0.0) -> Admitted | Rejected:
-        """The second half of `check`: whether the grant lets the request in, and there is room for it."""
+        """The second half: whether the grant lets the request in, and there is room for it.
+
+        An `envelope` with a ``session_id`` is of a session that you know.
+        """
         _check_seconds(waiting, "waiting")
         grant, reqnum = envelope.auth_data, envelope.auth_data.get("reqnum")
         verdict = self._verifier.check(grant)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from vastroute import (
     FORMS,
     Admitted,
+    Envelope,
     InvalidValue,
     Limits,
     PublicKey,
@@ -376,9 +377,19 @@ def test_workers_have_an_order_each_where_the_guard_serves_several() -> None:
 
 def test_a_session_has_one_grant_for_all_its_requests() -> None:
     guard = WorkerGuard(KEY, forms=[SORTED])
+    envelope = guard.read(body(grant(SORTED), session_id="abc"))
+    assert isinstance(envelope, Envelope)
     for _ in range(2):
-        found = admitted(guard.check(body(grant(SORTED), session_id="abc")))
+        found = admitted(guard.admit(envelope))
         assert (found.session_id, found.reqnum) == ("abc", None)
+
+
+@pytest.mark.parametrize("like_official", [False, True])
+def test_where_there_are_no_sessions_none_is_a_way_round_the_window(like_official: bool) -> None:
+    guard = WorkerGuard(KEY, forms=[SORTED], like_official=like_official)
+    admitted(guard.check(body(grant(SORTED))))
+    found = rejected(guard.check(body(grant(SORTED), session_id="made up")))
+    assert (found.reason, found.status, found.body) == (RejectReason.SESSION, 410, b'{"error": "invalid session"}')
 
 
 @pytest.mark.parametrize("session_id", ["", 5, [], False])
@@ -388,7 +399,9 @@ def test_a_session_has_a_name(session_id: Any) -> None:
         RejectReason.ENVELOPE,
         {"session_id": "must be text or null"},
     )
-    assert admitted(WorkerGuard(KEY, like_official=True).check(body(session_id=session_id))).session_id == session_id
+    envelope = WorkerGuard(KEY, like_official=True).read(body(session_id=session_id))
+    assert isinstance(envelope, Envelope)
+    assert envelope.session_id == session_id
 
 
 def test_without_a_window_nothing_is_remembered() -> None:
@@ -458,7 +471,7 @@ def test_no_body_makes_it_raise_and_no_refusal_repeats_one(sent: Any, like_offic
     given_body = sent if isinstance(sent, bytes) or as_mapping else json.dumps(sent).encode()
     found = guard.check(given_body)
     if isinstance(found, Rejected):
-        assert found.status in {401, 413, 422, 500}
+        assert found.status in {401, 410, 413, 422, 500}
         assert found.status != 500 or like_official
         assert json.loads(found.body or b"{}") is not None
         assert grant()["signature"] not in repr(found)

@@ -101,7 +101,6 @@ class NetworkGuard:
 
         return guarded
 
-
     def _of_address(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(address: Any, *args: Any) -> Any:
             host = address[0] if isinstance(address, tuple) and address else address
