@@ -53,6 +53,7 @@ from vastroute_testing import (
     answer,
     blocking_connector,
     json_answer,
+    replay,
     sign,
 )
 from vastroute_testing.memory import Client
@@ -257,7 +258,8 @@ def test_half_a_line_of_a_process_that_died_is_ended(tmp_path: Path) -> None:
     Client(server=SimulatedEngine(SimulatedEndpoint("demo")), recorder=Recorder(path)).route("demo")
     broken, whole = path.read_text().splitlines()
     assert json.loads(whole)["outcome"] == {"result": "RouteResult", "status": None}
-    assert broken == '{"vastroute": "recor'
+    assert broken == '{"vastroute": "recor (its writer was stopped)'
+    assert len(replay(path).calls) == 1
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 A recorder stands between a driver and its machine, where all transports meet: it sees requests, answers and failures as
 the machine does, and its times are the machine's. `vastroute_testing.replay` plays a file to any client.
 
-The file is JSON Lines: one line for each call that is over, written at once, so that a crash leaves whole lines. The
-format, version 1, is described under "Recording and replaying" in the documentation.
+The file is JSON Lines: one line for each call that is over, written at once, so that a crash costs one line
+at most. The format, version 1, is described under "Recording and replaying" in the documentation.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VERSION: Final = 1
 """The version of the format."""
+STOPPED: Final = " (its writer was stopped)"
+"""What is put to the end of half a line, when the next recorder comes: no whole line ends with it."""
 _MOST: Final = 16 * 1024 * 1024
 
 
@@ -44,8 +46,9 @@ class Recorder:
     cut short, and cannot be replayed.
 
     Pass it as the `recorder` of a client, or hand `record` a machine that you drive yourself. Threads may share one.
-    The file is created for its owner alone. Raises `InvalidValue` if it cannot be written. A failure later on does not
-    disturb a call that is paid for: it is kept in `trouble`, and nothing more is written.
+    The file is created for its owner alone; one that is there already is added to, and stays as open as it is. Raises
+    `InvalidValue` if it cannot be written. A failure later on does not disturb a call that is paid for: it is kept in
+    `trouble`, and nothing more is written.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Recorder:
         self._drawing = threading.local()
         self._epoch: float | None = None
         try:
-            self._append(b"" if self._is_whole() else b"\n")
+            self._append(b"" if self._is_whole() else f"{STOPPED}\n".encode())
         except OSError as error:
             raise InvalidValue(f"the recording cannot be written: {error.strerror or type(error).__name__}") from None
 

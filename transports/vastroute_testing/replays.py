@@ -26,7 +26,7 @@ from vastroute import (
     Phase,
     VastrouteError,
 )
-from vastroute_io.recording import VERSION
+from vastroute_io.recording import STOPPED, VERSION
 
 from .rebuild import Form, schedule
 from .schedule import Schedule
@@ -181,8 +181,8 @@ class Replay:
 def replay(path: str | Path) -> Replay:
     """The recording in the file at `path`, ready to be played once.
 
-    Raises `InvalidValue` if it is none, or of another version, or if a call was too long to be recorded whole. A last
-    line without an end is left out: its writer was stopped.
+    Raises `InvalidValue` if it is none, or of another version, or if a call was too long to be recorded whole. Half a
+    line is left out: its writer was stopped.
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -190,7 +190,7 @@ def replay(path: str | Path) -> Replay:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise InvalidValue(f"the recording cannot be read: {reason}") from None
     lines = text.split("\n")[:-1]
-    calls = tuple(_read(number, line) for number, line in enumerate(lines, 1) if line)
+    calls = tuple(_read(number, line) for number, line in enumerate(lines, 1) if line and not line.endswith(STOPPED))
     return Replay(calls)
 
 
