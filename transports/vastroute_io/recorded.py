@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from vastroute import (
     Action,
@@ -25,10 +25,8 @@ from vastroute import (
 )
 
 from .bodies import Body, Form
+from .recording_file import RecordingFile
 from .redaction import Names, answer_form, answer_headers, plain_record, request_fields, request_headers, worker_fields
-
-if TYPE_CHECKING:
-    from .recording import Recorder
 
 T = TypeVar("T")
 _EXCHANGE = 1024
@@ -56,22 +54,25 @@ class Recorded(Generic[T]):
     def __init__(
         self,
         machine: Machine[T],
-        recorder: Recorder,
+        file: RecordingFile,
         *,
         engine: Origin,
-        console: Origin | None,
         verifier: Verifier | None,
+        keep_payloads: bool,
+        keep_answers: bool,
+        most: int,
     ) -> None:
         self._machine = machine
-        self._recorder = recorder
+        self._file = file
         self._engine = engine
-        self._console = console
         self._verifier = verifier
+        self._keep_payloads = keep_payloads
+        self._keep_answers = keep_answers
         self._began: float | None = None
         self._began_at = 0.0
         self._exchanges: list[_Exchange] = []
         self._draws: list[float] = []
-        self._left = recorder.most
+        self._left = most
         self._cancelled_at: float | None = None
         self._is_written = False
 
@@ -82,7 +83,7 @@ class Recorded(Generic[T]):
             action = self._machine.next_action(now=now)
             if isinstance(action, Send) and (not self._exchanges or self._exchanges[-1].send is not action):
                 self._settle()  # of an answer that was too long nobody waits for the end
-                self._exchanges.append(self._recorder._locked(lambda names: self._begin(action, names, now)))
+                self._exchanges.append(self._file.locked(lambda names: self._begin(action, names, now)))
         return action
 
     def read_limit(self, *, now: float) -> float | None:
@@ -165,12 +166,12 @@ class Recorded(Generic[T]):
         """Around everything that is done to the machine; when it is over, all of it is written."""
         if self._began is None:
             self._began = now
-            self._began_at = self._recorder._began(now)
-        with self._recorder._drawing_into(self._draws):
+            self._began_at = self._file.began(now)
+        with self._file.drawing_into(self._draws):
             yield
         if self._machine.over and not self._is_written:
             self._is_written = True
-            self._recorder._write(self._describe(self._since(now)))
+            self._file.write(self._describe(self._since(now)))
 
     def _since(self, now: float) -> float:
         assert self._began is not None
@@ -188,7 +189,7 @@ class Recorded(Generic[T]):
         asked, body = None, None
         if request.body:
             if send.phase is Phase.WORKER:
-                body = worker_fields(request.body, names, payload=self._recorder.keep_payloads)
+                body = worker_fields(request.body, names, payload=self._keep_payloads)
             else:
                 body = request_fields(path, request.body, names)
                 asked = None if body is None else body.get("endpoint")
@@ -218,7 +219,7 @@ class Recorded(Generic[T]):
         exchange.body = Body(
             head.headers.get("content-type"),
             streamed=getattr(self._machine, "stream_head", None) is not None,
-            kept=self._recorder.keep_answers and not exchange.is_ours,
+            kept=self._keep_answers and not exchange.is_ours,
             most=self._left,
         )
 
@@ -249,7 +250,7 @@ class Recorded(Generic[T]):
             return
         path = exchange.described["request"]["path"]
         form = (
-            self._recorder._locked(
+            self._file.locked(
                 lambda names: answer_form(path, body, names, asked=exchange.asked, verifier=self._verifier)
             )
             if exchange.is_ours

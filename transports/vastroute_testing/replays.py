@@ -26,7 +26,7 @@ from vastroute import (
     Phase,
     VastrouteError,
 )
-from vastroute_io.recording import STOPPED, VERSION
+from vastroute_io.recording_file import STOPPED, VERSION
 
 from .rebuild import Form, schedule
 from .schedule import Schedule

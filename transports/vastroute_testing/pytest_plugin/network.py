@@ -86,9 +86,10 @@ class NetworkGuard:
 
         def guarded(this: socket.socket, *args: Any) -> Any:
             address = args[at] if len(args) > at else None
-            is_internet = this.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple) and address
-            if is_internet and not self._is_allowed and not _is_loopback(address[0]):
-                self._refuse(f"a test may reach loopback only, not {address[0]!r} (socket.{name})")
+            host = address[0] if isinstance(address, tuple) and address else None
+            is_internet = this.family in (socket.AF_INET, socket.AF_INET6)
+            if host is not None and is_internet and not self._is_allowed and not _is_loopback(host):
+                self._refuse(f"a test may reach loopback only, not {host!r} (socket.{name})")
             return original(this, *args)
 
         return guarded
