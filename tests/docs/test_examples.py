@@ -62,7 +62,8 @@ EXAMPLES = {
     "docs/sessions.md": 3,
     "docs/signatures.md": 2,
     "docs/streams.md": 3,
-    "docs/testing.md": 10,
+    "docs/recording.md": 2,
+    "docs/testing.md": 8,
     "docs/trio.md": 4,
     "docs/workers.md": 1,
 }

@@ -309,8 +309,14 @@ def machine(*, stream: bool = False) -> Call:
     return Call(route, WorkerRequest(route="/work", payload={}, stream=stream), guard=GUARD)
 
 
-def granted() -> HttpResponse:
-    grant = {"url": "https://93.184.215.14:40001", "endpoint": "demo", "cost": 100.0, "reqnum": 1, "request_idx": 7}
+def granted(path: str = "") -> HttpResponse:
+    grant = {
+        "url": f"https://93.184.215.14:40001{path}",
+        "endpoint": "demo",
+        "cost": 100.0,
+        "reqnum": 1,
+        "request_idx": 7,
+    }
     return HttpResponse(status=200, body=json.dumps(grant | {"signature": sign(grant)}).encode())
 
 
@@ -344,6 +350,17 @@ def test_any_machine_can_be_recorded_whole_or_in_pieces(tmp_path: Path) -> None:
     assert second["answer"]["body"]["fields"]["url"] == lost["request"]["to"] == work["request"]["to"]
     assert work["answer"]["cuts"] == [[3.0, 6], [4.0, 3]]
     assert work["answer"]["end"] == 4.0
+
+
+def test_the_path_of_a_worker_is_left_out_though_its_grant_came_before(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    call = machine()
+    call.next_action(now=0.0)
+    call.receive(granted("/p-private"), now=0.0)
+    recorded = Recorder(path).record(call)
+    recorded.next_action(now=0.0)
+    recorded.receive(HttpResponse(status=200, body=b"{}"), now=0.0)
+    assert [each["request"]["path"] for each in calls_in(path)[0]["exchanges"]] == ["/work"]
 
 
 def test_what_an_exception_says_is_written_and_a_stream_is_driven_through_it(tmp_path: Path) -> None:

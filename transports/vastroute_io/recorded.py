@@ -26,7 +26,16 @@ from vastroute import (
 
 from .bodies import Body, Form
 from .recording_file import RecordingFile
-from .redaction import Names, answer_form, answer_headers, plain_record, request_fields, request_headers, worker_fields
+from .redaction import (
+    Names,
+    answer_form,
+    answer_headers,
+    note_address,
+    plain_record,
+    request_fields,
+    request_headers,
+    worker_fields,
+)
 
 T = TypeVar("T")
 _EXCHANGE = 1024
@@ -183,6 +192,7 @@ class Recorded(Generic[T]):
         path, _, query = request.target.partition("?")
         if send.phase is Phase.WORKER:
             to = str(names.worker(request.origin))
+            note_address(request.body, names)
             path = names.route(request.origin, path)
         else:
             to = "engine" if request.origin == self._engine else "console"

@@ -240,6 +240,15 @@ def request_fields(path: str, body: bytes, names: Names) -> Form | None:
     return kept
 
 
+def note_address(body: bytes, names: Names) -> None:
+    """Take note of the worker's url in a request to it, whose path is left out: its grant may have come unseen."""
+    value = _sent(body)
+    for name in ("auth_data", "session_auth"):
+        grant = value.get(name)
+        if isinstance(grant, dict) and isinstance(grant.get("url"), str):
+            names.grant(grant["url"])
+
+
 def worker_fields(body: bytes, names: Names, *, payload: bool) -> Form:
     """What is kept of a request to a worker: which session, and the length of the payload, or all of it."""
     value = _sent(body)
