@@ -31,7 +31,7 @@ async def a_pair(context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[S
     server = await asyncio.start_server(lambda *peer: peers.put_nowait(peer), "127.0.0.1", 0, ssl=context)
     async with server:
         address, port = server.sockets[0].getsockname()
-        stream = await SocketStream.connect(address, port, memoryview(bytearray(65536)))
+        stream = await SocketStream.connect(address, port)
         try:
             if context is not None:
                 await stream.start_tls(AUTHORITY.client_context(), "localhost")
@@ -109,6 +109,41 @@ def test_the_end(pair: Pair) -> None:
             assert await stream.receive_some(100) == b"bye"
             assert await stream.receive_some(100) == b""
             assert await stream.receive_some(100) == b""
+
+    asyncio.run(main())
+
+
+@PAIRS
+def test_what_came_before_the_end_is_not_lost(pair: Pair) -> None:
+    """A worker that closes after a large answer: asyncio's TLS gives a buffer of ours once, and drops the rest."""
+    size = 150_000
+
+    async def main() -> None:
+        async with pair() as (stream, (_, writer)):
+            writer.write(bytes(size))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)  # as most do: without a word of TLS
+            for _ in range(20):
+                await asyncio.sleep(0)
+            came = 0
+            while piece := await stream.receive_some(65536):
+                came += len(piece)
+            assert came == size
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_speaks_before_tls_is_refused() -> None:
+    """Else anybody between the two could put an answer in front of the handshake, and it would pass for the peer's."""
+
+    async def main() -> None:
+        async with a_pair() as (stream, (_, writer)):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            with pytest.raises(ConnectionResetError, match="before TLS"):
+                await stream.start_tls(AUTHORITY.client_context(), "localhost")
 
     asyncio.run(main())
 

@@ -36,7 +36,6 @@ class Links(AsyncLinks[ByteStream]):
         connector = connect if connect is None or callable(connect) else given_once(connect)
         super().__init__(settings, connector, engine_tls, worker_tls)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._view = memoryview(bytearray(MOST))
 
     def now(self) -> float:
         """The loop's monotonic seconds. Raises `vastroute.LocalProtocolError` in another loop than the first one."""
@@ -87,8 +86,8 @@ class Links(AsyncLinks[ByteStream]):
         for address in others:
             with suppress(OSError):
                 async with asyncio.timeout(ADDRESS_SECONDS):
-                    return await SocketStream.connect(address, origin.port, self._view)
-        return await SocketStream.connect(last, origin.port, self._view)
+                    return await SocketStream.connect(address, origin.port)
+        return await SocketStream.connect(last, origin.port)
 
 
 def _close(links: Iterable[AsyncioLink]) -> None:

@@ -23,7 +23,7 @@ class ByteStream(Protocol):
 
 
 @final
-class SocketStream(asyncio.BufferedProtocol):
+class SocketStream(asyncio.Protocol):
     """A `ByteStream` over one of asyncio's transports. One task may send and one may receive at a time."""
 
     __slots__ = (
@@ -37,14 +37,11 @@ class SocketStream(asyncio.BufferedProtocol):
         "_receiver",
         "_sender",
         "_transport",
-        "_view",
     )
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, view: memoryview) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._view = view
-        """Where the loop puts what it receives: many streams can share it, since each takes its bytes at once."""
         self._came = b""
         self._is_tls = False
         self._is_paused = False
@@ -59,14 +56,17 @@ class SocketStream(asyncio.BufferedProtocol):
         self._sender: asyncio.Future[None] | None = None
 
     @classmethod
-    async def connect(cls, address: str, port: int, view: memoryview) -> Self:
-        """A stream to an IP address, which receives through `view`."""
+    async def connect(cls, address: str, port: int) -> Self:
+        """A stream to an IP address."""
         loop = asyncio.get_running_loop()
-        _, stream = await loop.create_connection(lambda: cls(loop, view), address, port)
+        _, stream = await loop.create_connection(lambda: cls(loop), address, port)
         return stream
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Go on over TLS, with a peer that proves to be `host`."""
+        if self._came or self._is_at_end:
+            # What came before TLS has nobody's word for it: read later, it would pass for the peer's.
+            raise ConnectionResetError("the peer spoke or closed before TLS began")
         self._is_tls = True
         secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
         assert secured is not None
@@ -107,16 +107,11 @@ class SocketStream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """There is a connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport  # type: ignore[assignment]  # uvloop's are no asyncio.Transport
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to put what comes."""
-        return self._view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes came."""
-        self._came += bytes(self._view[:nbytes])
+    def data_received(self, data: bytes) -> None:
+        """These bytes came."""
+        self._came += data
         if len(self._came) >= MOST:
             self._is_paused = True
             self._transport.pause_reading()
