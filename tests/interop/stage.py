@@ -327,7 +327,10 @@ def open_stage(folder: Path) -> Iterator[Stage]:
 
 def endpoints(plain: str, tls: str, *, spare: str) -> tuple[SimulatedEndpoint, ...]:
     """The same workers under several names, some of which go wrong in a way of their own."""
-    always, at_first = {("forged", EVERY): BadSignature()}, {("forged once", each): BadSignature() for each in (1, 3, 5)}
+    always, at_first = (
+        {("forged", EVERY): BadSignature()},
+        {("forged once", each): BadSignature() for each in (1, 3, 5)},
+    )
     moved = {("moved", EVERY): SetField("url", f"{plain}/")}
     return (
         SimulatedEndpoint("plain", key=KEY, worker_urls=(plain,)),
