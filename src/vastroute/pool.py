@@ -5,7 +5,8 @@ opens, closes and wakes nothing. Every token is in one place: in use, idle, gran
 closed; every slot (``max_connections`` per origin) is free or somebody answers for it.
 
 The rules of driving, for trio with one event per ticket as for threads under one lock
-    `acquire` answers `Use`, `Open` or `Wait`. After `Open`, report `opened` or `failed`, however connecting ends,
+    `acquire` answers `Use`, `Open` or `Wait`. After `Use`, look at the connection if that is cheap: where its peer has
+    closed it or spoken unasked, `replace` it. After `Open`, report `opened` or `failed`, however connecting ends,
     cancellation included. A connection in use ends with `release`, or with `lost` if it was closed by force. After
     `Wait`, sleep until the ticket is ``served``, then `take` what it was given; `give_up` in a ``finally`` passes on
     what was not taken. `release`, `lost`, `failed` and `give_up` return the one ticket that they served, if any: wake
@@ -196,6 +197,18 @@ class Pool(Generic[K, C]):
         if table.busy + len(idle) > self._limits.max_connections:
             self._retire(idle[0])
         return _OPEN
+
+    def replace(self, connection: C, *, now: float) -> Use[C] | Open:
+        """What to use in place of a connection that was given out and turned out to be of no use; the slot is kept.
+
+        The connection is yours to close, through `to_close`.
+        """
+        kept = self._leave(connection)
+        self._closing.append(connection)
+        kept.table.busy -= 1
+        given = self.acquire(kept.table.origin, now=now)
+        assert not isinstance(given, Wait)  # its own slot is free
+        return given
 
     def opened(self, origin: K, connection: C) -> None:
         """`Open` succeeded: `connection` is in use now."""

@@ -108,6 +108,18 @@ class PoolMachine(RuleBasedStateMachine):
         with pytest.raises(LocalProtocolError, match="not in use"):
             self.pool.release(connection, now=self.now, reusable=True)
 
+    @precondition(lambda self: self.used)
+    @rule(data=st.data())
+    def replace(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.used)))
+        origin = self.used.pop(connection)
+        self.released_at[connection] = self.now
+        given = self.pool.replace(connection, now=self.now)
+        if isinstance(given, Use):
+            assert given.connection != connection
+            assert self.now - self.released_at[given.connection] < IDLE_SECONDS
+        self.given(origin, given, fresh=False)
+
     @precondition(lambda self: self.served)
     @rule(data=st.data())
     def take(self, data: st.DataObject) -> None:
@@ -211,6 +223,21 @@ def test_the_connection_used_last_is_used_next() -> None:
     pool.release("c2", now=6.0, reusable=True)
     assert pool.acquire("engine", now=7.0) == Use(connection="c2")
     assert pool.inspect() == {"engine": Holding(in_use=("c1", "c2"), idle=("c0",), opening=0, served=0, waiting=0)}
+
+
+def test_a_connection_that_is_of_no_use_is_replaced_in_its_slot() -> None:
+    pool = make(2, PoolLimits(max_connections=2))
+    assert pool.acquire("engine", now=5.0) == Use(connection="c1")
+    assert pool.replace("c1", now=5.0) == Use(connection="c0")
+    assert isinstance(pool.acquire("engine", now=5.0), Open)
+    waiting = pool.acquire("engine", now=5.0)
+    assert isinstance(waiting, Wait)
+    assert isinstance(pool.replace("c0", now=5.0), Open)
+    assert not waiting.ticket.served, "whoever waits comes after the one whose slot it is"
+    assert pool.to_close(now=5.0) == ["c1", "c0"]
+    assert pool.failed("engine") is waiting.ticket
+    with pytest.raises(LocalProtocolError, match="not in use"):
+        pool.replace("c0", now=5.0)
 
 
 def test_what_is_idle_too_long_is_closed_not_used() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 import pytest
 
@@ -13,16 +15,19 @@ from vastroute import (
     HttpRequest,
     Origin,
     Outcome,
+    Pause,
     PoolLimits,
     RetryPolicy,
 )
 from vastroute_testing import (
     CutSizes,
+    Garbage,
     Schedule,
     SimulatedEngine,
 )
-from vastroute_testing.conformance.scripts.edits import keeping, on_the_wire, with_headers, with_more
+from vastroute_testing.conformance.scripts.edits import closing_after, keeping, on_the_wire, with_headers, with_more
 from vastroute_testing.conformance.stage import Edit
+from vastroute_testing.schedule import shifted
 
 from .worlds import Streaming, World, assert_tidy, engine_of, idle
 
@@ -80,6 +85,89 @@ async def test_bytes_that_nobody_asked_for_close_the_connection(world: World, at
         got = await client.call("demo", "/echo", {"a": 1}, safe_to_repeat=True)
         assert got.data == {"echo": {"a": 1}}
         assert idle(client) == world.open == 1
+
+
+# --- spoiled while idle ----------------------------------------------------------------------------------------------
+
+
+def saying_after(seconds: float, status: int) -> Edit:
+    """The server speaks unasked when the connection has been idle for so long, and closes it."""
+    late = f"HTTP/1.1 {status} Late\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
+    return lambda schedule: (*schedule, Garbage(at=schedule[-1].at + seconds, data=late))
+
+
+SPOILED = pytest.mark.parametrize(
+    "edit",
+    [closing_after(5), closing_after(5, FailureKind.RESET), saying_after(5, 408), saying_after(5, 200)],
+    ids=["closed", "reset", "408", "200"],
+)
+
+
+@SPOILED
+async def test_a_connection_that_was_spoiled_while_idle_is_not_used(world: World, edit: Edit) -> None:
+    server = Editing(engine_of(), edit)
+    async with world.client(server, policy=RetryPolicy(first_ask_repeats=0, max_retries=0)) as client:
+        await client.route("demo")
+        await world.sleep(4)
+        await client.route("demo")
+        assert world.opened == 1
+        await world.sleep(6)
+        counts = (await client.route("demo")).counts
+        assert (counts.asks, counts.repeats, counts.possible_double_loads) == (1, 0, 0)
+        assert (world.opened, world.open) == (2, 1)
+    assert server.engine.asks == 3
+
+
+@SPOILED
+async def test_polls_go_past_connections_that_were_spoiled(world: World, edit: Edit) -> None:
+    server = Editing(engine_of(ready_after=40), edit)
+    async with world.client(server, policy=RetryPolicy(poll_pause=Pause(first=8, cap=8))) as client:
+        counts = (await client.route("demo", cost=5)).counts
+        assert counts.polls > 3
+        assert (counts.asks, counts.repeats, counts.retries) == (1 + counts.polls, 0, 0)
+        assert world.opened == counts.asks
+    assert server.engine.load("demo") == 5
+
+
+@SPOILED
+async def test_work_does_not_go_over_a_connection_that_was_spoiled(world: World, edit: Edit) -> None:
+    server = Editing(engine_of(), edit, at_worker=True)
+    async with world.client(server) as client:
+        await client.call("demo", "/echo", {}, safe_to_repeat=True)
+        await world.sleep(6)
+        got = await client.call("demo", "/echo", {"a": 1}, safe_to_repeat=True)
+        assert got.data == {"echo": {"a": 1}}
+        assert (got.counts.work_attempts, got.counts.possible_double_runs) == (1, 0)
+    assert server.engine.asks == 2
+
+
+async def test_where_one_was_spoiled_the_next_one_is_used(tasks: World) -> None:
+    engine = engine_of()
+
+    def edit(schedule: Schedule) -> Schedule:
+        later = engine.asks == 2  # so that its connection comes back last, and would be used first
+        return closing_after(5 if later else 60)(shifted(schedule, 1.0 + later))
+
+    async with tasks.client(Editing(engine, edit)) as client:
+        await tasks.together(partial(client.route, "demo"), partial(client.route, "demo"))
+        assert idle(client) == 2
+        await tasks.sleep(6)
+        assert (await client.route("demo")).counts.asks == 1
+        assert tasks.opened == 2
+        assert idle(client) == tasks.open == 1
+
+
+async def test_a_stream_of_ones_own_says_so_if_it_can(world: World) -> None:
+    server = Editing(engine_of(), closing_after(5))
+
+    async def opens(origin: Origin) -> Streaming:
+        return await world.stream(server, origin)
+
+    async with world.client(connect=world.connect(opens)) as client:
+        await client.route("demo")
+        await world.sleep(6)
+        counts = (await client.route("demo")).counts
+        assert (counts.repeats, counts.possible_double_loads) == (1, 1), "it has no is_quiet: only the ask finds out"
 
 
 # --- bounded ---------------------------------------------------------------------------------------------------------

@@ -18,13 +18,11 @@ import vastroute_io.asyncio
 import vastroute_io.blocking
 import vastroute_io.trio
 from vastroute import (
-    ENGINE,
     Answer,
     CallFailed,
     Guard,
     HttpRequest,
     InvalidValue,
-    Origin,
     Record,
     RetryPolicy,
     WorkPolicy,
@@ -37,7 +35,6 @@ from vastroute_testing import (
     BadJson,
     BadSignature,
     CloseBeforeHead,
-    Cut,
     CutBody,
     CutStreamAt,
     Delay,
@@ -53,9 +50,6 @@ from vastroute_testing import (
     Refuse,
     ReplayDiffers,
     ResetBeforeHead,
-    Schedule,
-    Serve,
-    Server,
     Servers,
     SetField,
     SimulatedEndpoint,
@@ -283,17 +277,12 @@ def check(scene: Scene, first: Play, again: Play, folder: Path) -> None:
 
 
 def test_a_connection_that_had_gone_stale_is_found_so_again(tmp_path: Path) -> None:
-    engine = SimulatedEngine(SimulatedEndpoint("demo", ready_after=1.5))
-
-    def serve(request: HttpRequest, now: float) -> Schedule:
-        schedule = engine.serve(request, now=now)
-        return (*schedule, Cut(at=now + 0.01)) if len(engine.requests) == 1 else schedule
-
-    worker = engine.workers[0]
-    servers: dict[Origin, Serve | Server] = {ENGINE: serve, Origin.parse(worker.url): worker}
+    faults = {("demo", 2): CloseBeforeHead(served=False)}
+    engine = SimulatedEngine(SimulatedEndpoint("demo", ready_after=1.5, faults=faults))
     path = tmp_path / "calls.jsonl"
     scene = SCENES[0]
-    recorded = over_trio(scene, servers, scene.options(recorder=Recorder(path)))
+    recorded = over_trio(scene, engine, scene.options(recorder=Recorder(path)))
+    assert recorded.facts["repeats"] == 1
     for play in (over_trio, over_blocking):
         replayed = replay(path)
         assert play(scene, replayed, scene.options(rng=replayed.rng)) == recorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar, final
 
 from vastroute import Http1Connection, Origin, Phase, Send
@@ -19,13 +20,21 @@ MOST = 65536
 class Link(Generic[S]):
     """One connection: a stream, and the HTTP/1.1 on it."""
 
-    __slots__ = ("http", "stream", "used")
+    __slots__ = ("http", "is_quiet", "stream", "used")
 
     def __init__(self, stream: S, http: Http1Connection) -> None:
         self.stream: S = stream
         self.http: Http1Connection = http
         self.used: bool = False
         """Whether it has carried an exchange before."""
+        self.is_quiet: Callable[[], bool] = getattr(stream, "is_quiet", _unknown)
+        """Whether its peer has neither spoken nor closed while nothing was asked of it, as far as can be known at once:
+        what came then would be taken for the next answer."""
+
+
+def _unknown() -> bool:
+    """Nobody can say; if its peer has closed it, the next exchange finds out."""
+    return True
 
 
 def place_of(send: Send) -> Place:

@@ -65,6 +65,10 @@ class AsyncioMemoryStream:
         finally:
             self._changed = None
 
+    def is_quiet(self) -> bool:
+        """Whether the server has neither spoken nor closed while nothing was asked of it."""
+        return not self._closed and self._inbox.is_quiet(now=_now())
+
     def abort(self) -> None:
         """Close it. May be called twice."""
         self._closed = True

@@ -64,6 +64,10 @@ class Inbox:
             return -inf
         return self._to_come[0].at if self._to_come else inf
 
+    def is_quiet(self, *, now: float) -> bool:
+        """Whether the server has neither spoken nor ended the connection by `now`, but for what was taken."""
+        return self.due > now
+
     def tell(self, data: bytes, *, now: float) -> None:
         """The server gets `data` from the client. Raises `ConnectionResetError` if it has reset the connection."""
         self._arrive(now)
@@ -145,6 +149,10 @@ class BlockingMemoryStream:
             raise TimeoutError("the deadline has come")
         self._clock.sleep_until(due)
         return self._inbox.take(most, now=self._clock())
+
+    def is_quiet(self) -> bool:
+        """Whether the server has neither spoken nor closed while nothing was asked of it."""
+        return not self._closed and self._inbox.is_quiet(now=self._clock())
 
     def close(self) -> None:
         """Close it. May be called twice."""

@@ -75,6 +75,10 @@ class MemoryStream(trio.abc.Stream):
         finally:
             self._receiving = False
 
+    def is_quiet(self) -> bool:
+        """Whether the server has neither spoken nor closed while nothing was asked of it."""
+        return not self._closed and self._inbox.is_quiet(now=trio.current_time())
+
     async def aclose(self) -> None:
         """Close it. May be called twice."""
         self._closed = True

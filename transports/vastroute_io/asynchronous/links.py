@@ -61,8 +61,10 @@ class AsyncLinks(ABC, Generic[S]):
         decision = self.pool.acquire(place, now=self.now(), fresh=send.fresh)
         if type(decision) is Wait:
             decision = await self._wait(decision.ticket)
-        if type(decision) is Use:
-            return decision.connection
+        while type(decision) is Use:
+            if decision.connection.is_quiet():
+                return decision.connection
+            decision = self.pool.replace(decision.connection, now=self.now())
         origin, is_worker = place
         try:
             if self._connect is not None:

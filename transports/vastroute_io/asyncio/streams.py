@@ -95,6 +95,10 @@ class SocketStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def is_quiet(self) -> bool:
+        """Whether the peer has neither spoken nor closed while nothing was asked of it, as far as the loop has seen."""
+        return not (self._came or self._is_at_end) and self._error is None
+
     def abort(self) -> None:
         """See `ByteStream`."""
         self._transport.abort()

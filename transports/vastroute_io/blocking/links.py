@@ -76,8 +76,11 @@ class Links:
                 given = self._pool.acquire(place, now=self.clock(), fresh=send.fresh)
                 if type(given) is Wait:
                     given = self._wait(given.ticket, send.connect_by)
-            if type(given) is Use:
-                return given.connection
+            while type(given) is Use:
+                if given.connection.is_quiet():
+                    return given.connection
+                with self._lock:
+                    given = self._pool.replace(given.connection, now=self.clock())
             stream = self._open(place, send.guard, send.connect_by)
             link = Link(stream, self._settings.http())
             with self._lock:

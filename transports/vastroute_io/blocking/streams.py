@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from typing import Protocol, Self, final
 
 from .clocks import Clock, left
+
+_CAN_POLL = hasattr(select, "poll")
 
 
 class ByteStream(Protocol):
@@ -62,6 +65,26 @@ class SocketStream:
         """See `ByteStream`."""
         self._socket.settimeout(left(deadline, self._clock))
         return self._socket.recv(most)
+
+    def is_quiet(self) -> bool:
+        """Whether the peer has neither spoken nor closed while nothing was asked of it: one system call if so.
+
+        What TLS says on its own behalf, such as a ticket for its sessions, does not count. If the answer is no, the
+        stream is of no more use.
+        """
+        try:
+            if _CAN_POLL:
+                looking = select.poll()
+                looking.register(self._socket, select.POLLIN)
+                if not looking.poll(0):
+                    return True
+            self._socket.settimeout(0)
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        except (OSError, ValueError):  # a ValueError if it is closed
+            pass
+        return False
 
     def close(self) -> None:
         """See `ByteStream`."""

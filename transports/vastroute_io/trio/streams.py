@@ -109,6 +109,20 @@ class SocketStream(trio.abc.Stream):
             except OSError as error:
                 _fail(error)
 
+    def is_quiet(self) -> bool:
+        """Whether the peer has neither spoken nor closed while nothing was asked of it: one system call.
+
+        What TLS says on its own behalf, such as a ticket for its sessions, does not count. If the answer is no, the
+        stream is of no more use.
+        """
+        try:
+            self._socket.recv(1)
+        except _WISHES:
+            return True
+        except OSError:
+            pass
+        return False
+
     def close(self) -> None:
         """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
         if self._socket.fileno() >= 0:
