@@ -94,10 +94,11 @@ def _cell(state: Enum | None) -> str:
 
 def outcomes_page() -> str:
     """Every way in which an exchange with a worker can end."""
-    head = ("reason", "outcome", "then", "advice")
+    head = ("reason", "outcome", "may have run", "then", "advice")
 
     def row(found: OutcomeRow) -> tuple[str, ...]:
-        return found.reason, found.outcome.value, found.then.value, f"`{found.advice.name}`"
+        may_have_run = "yes" if found.may_have_run else ""
+        return found.reason, found.outcome.value, may_have_run, found.then.value, f"`{found.advice.name}`"
 
     def failures(rows: Mapping[FailureKind, OutcomeRow]) -> str:
         return table(("kind", *head), ((f"`{kind.name}`", *row(found)) for kind, found in rows.items()))

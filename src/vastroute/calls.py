@@ -77,6 +77,7 @@ class Call:
         "_is_away",
         "_limits",
         "_log",
+        "_may_have_run",
         "_policy",
         "_route",
         "_routing_since",
@@ -131,6 +132,8 @@ class Call:
         self._events: deque[StreamEvent] | None = None
         self._is_away = False
         """Whether the caller has taken an event and not come back for more."""
+        self._may_have_run = False
+        """Whether any worker may have done the work, as far as is known of those that are over."""
 
     # What a driver calls
 
@@ -266,14 +269,14 @@ class Call:
                 f"{row.reason}{number}",
                 phase=Phase.WORKER,
                 outcome=row.outcome,
-                advice=row.advice,
+                advice=self._unless_run(row.may_have_run, Advice.RAISE_LIMIT),
                 kind=FailureKind.TIMEOUT,
                 limit=limit,
             )
         else:
             failure.message = f"{row.reason}: {failure.message}"
             failure.outcome = row.outcome
-            failure.advice = row.advice
+            failure.advice = self._advice_of(row)
         self._conclude(row, failure, now)
 
     def cancelled(self, *, now: float) -> None:
@@ -282,6 +285,7 @@ class Call:
         self._state = advance(CALL_TABLE, self._state, CallInput.CANCEL)
         phase = Phase.WORKER
         if out:
+            self._may_have_run = True
             self._seconds_working += now - self._sent_at
         if self._route is not None and not self._route.over:
             self._route.cancelled(now=now)
@@ -407,6 +411,7 @@ class Call:
         known = read_call(saved)
         call._attempts, call._double_runs = known.work_attempts, known.possible_double_runs
         call._fresh_grants = known.fresh_grants
+        call._may_have_run = known.possible_double_runs > 0 or known.in_flight
         if known.in_flight and work.safe_to_repeat:
             call._double_runs += 1
         elif known.in_flight:
@@ -414,12 +419,19 @@ class Call:
                 "the call was saved while its work was out at a worker" + _MAYBE_RUN,
                 phase=Phase.WORKER,
                 outcome=Outcome.PERHAPS_STARTED,
-                advice=Advice.ASK_AGAIN,
+                advice=Advice.CHECK_WORK,
             )
             call._give_up(error, now)
         return call
 
     # The steps
+
+    def _advice_of(self, row: OutcomeRow) -> Advice:
+        return self._unless_run(row.may_have_run, row.advice) if row.advice is Advice.ASK_AGAIN else row.advice
+
+    def _unless_run(self, may_have_run: bool, advice: Advice) -> Advice:
+        """`advice`, unless whoever follows it would perhaps pay twice."""
+        return Advice.CHECK_WORK if may_have_run and not self._work.safe_to_repeat else advice
 
     @property
     def _at_route(self) -> RouteCall | None:
@@ -548,7 +560,9 @@ class Call:
     def _judge(self, response: HttpResponse, now: float) -> None:
         row = outcome_of_status(response.status)
         if row.then is not Then.ANSWER:
-            self._conclude(row, _refusal(row, response, self._session is not None, self._signature), now)
+            refusal = _refusal(row, response, self._session is not None, self._signature)
+            refusal.advice = self._advice_of(row)
+            self._conclude(row, refusal, now)
             return
         try:
             data = decode_body(response)
@@ -579,7 +593,7 @@ class Call:
                 f"the stream stopped {why}",
                 phase=Phase.WORKER,
                 outcome=Outcome.PERHAPS_STARTED,
-                advice=Advice.ASK_AGAIN,
+                advice=self._unless_run(True, Advice.ASK_AGAIN),
                 status=self._head.status,
                 kind=FailureKind.EOF,
                 excerpt=excerpt(decoder.rest, self._signature),
@@ -626,8 +640,10 @@ class Call:
         )
         if row.then is Then.REROUTE_IF_SAFE and not again:
             error.message += _MAYBE_RUN
+        self._may_have_run |= row.may_have_run
+        error.may_have_run = self._may_have_run
         if not again or self._route is None or self._state is CallState.STREAMING:
-            self._give_up(error, now)
+            self._give_up(error, now, may_have_run=row.may_have_run)
         elif now >= self._deadline:
             self._stop("total", error, now)
         else:
@@ -643,17 +659,21 @@ class Call:
     def _stop(
         self, limit: str, cause: CallFailed | None, now: float, *, outcome: Outcome = Outcome.PERHAPS_STARTED
     ) -> None:
+        may_have_run = cause is None and outcome is Outcome.PERHAPS_STARTED
         error = LimitReached(
             "the deadline has come" if cause is None else f"the deadline has come; the last failure: {cause.message}",
             phase=Phase.WORKER,
             outcome=outcome if cause is None else cause.outcome,
-            advice=Advice.RAISE_LIMIT,
+            advice=self._unless_run(may_have_run, Advice.RAISE_LIMIT),
             limit=limit,
         )
         error.__cause__ = cause
-        self._give_up(error, now, given=CallInput.LIMIT)
+        self._give_up(error, now, given=CallInput.LIMIT, may_have_run=may_have_run)
 
-    def _give_up(self, error: CallFailed, now: float, *, given: CallInput = CallInput.REFUSE) -> None:
+    def _give_up(
+        self, error: CallFailed, now: float, *, given: CallInput = CallInput.REFUSE, may_have_run: bool = True
+    ) -> None:
+        self._may_have_run |= may_have_run
         if self._state in _OUT:
             self._seconds_working += now - self._sent_at
         self._state = advance(CALL_TABLE, self._state, given)
@@ -667,6 +687,7 @@ class Call:
             error.not_ready = self._route.not_ready
         if self._granted is not None:
             error.verdict = self._granted.verdict
+        error.may_have_run = self._may_have_run
         error.counts = self.counts
         error.record = self.record
         self._action = GiveUp(error=error)

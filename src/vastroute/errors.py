@@ -57,6 +57,9 @@ class Advice(Enum):
 
     ASK_AGAIN = "ask again later"
     """Passing trouble. Ask again with the same ``request_idx``."""
+    CHECK_WORK = "check whether the work ran"
+    """The work may have run, and be paid for. Find out before you repeat it, or say ``safe_to_repeat`` where running it
+    twice does no harm. If a limit ended the call, the error's ``limit`` names it."""
     CHECK_KEY = "check the key"
     """The key is wrong, or of the wrong kind."""
     CHECK_INPUT = "check the request"
@@ -154,6 +157,8 @@ class CallFailed(VastrouteError):
         """The name of the limit or switch that ended the call, if one did."""
         self.retry_after = retry_after
         """Seconds the server asked to wait, if it did."""
+        self.may_have_run = False
+        """Whether the work may have run at a worker, and be paid for: at the last one, or one that was lost."""
         self.not_ready: NotReady | None = None
         """The last answer that nothing was ready, if there was one."""
         self.verdict: Verdict | None = None

@@ -429,6 +429,7 @@ class AskMachine(Generic[T]):
             retry_after=cause.retry_after if cause is not None else None,
         )
         error.__cause__ = cause
+        error.may_have_run = cause is not None and cause.may_have_run
         self._note(EntryKind.GAVE_UP, now, error.status, error.message)
         self._give_up(error)
 

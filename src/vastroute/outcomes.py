@@ -31,16 +31,22 @@ class Then(Enum):
 
 @attrs.frozen
 class OutcomeRow:
-    """One row: how far the exchange came, what follows, what may be done about it, and the reason in words."""
+    """One row: how far the exchange came, what follows, what may be done about it, and the reason in words.
+
+    Where the work may have run, `vastroute.Advice.ASK_AGAIN` holds for work that is safe to repeat: a `vastroute.Call`
+    turns it into `vastroute.Advice.CHECK_WORK` for any other.
+    """
 
     outcome: Outcome
     then: Then
     advice: Advice
     reason: str
+    may_have_run: bool = False
+    """Whether the work may have run, and be paid for."""
 
 
 def _lost(reason: str) -> OutcomeRow:
-    return OutcomeRow(Outcome.PERHAPS_STARTED, Then.REROUTE_IF_SAFE, Advice.ASK_AGAIN, reason)
+    return OutcomeRow(Outcome.PERHAPS_STARTED, Then.REROUTE_IF_SAFE, Advice.ASK_AGAIN, reason, may_have_run=True)
 
 
 def _unsent(reason: str) -> OutcomeRow:
@@ -82,7 +88,13 @@ PERHAPS_STARTED: Mapping[FailureKind, OutcomeRow] = {
     FailureKind.RESET: _lost("the worker reset the connection"),
     FailureKind.EOF: _lost("the worker closed the connection before the end of its answer"),
     FailureKind.GARBAGE: _lost("the worker answered something that is not HTTP"),
-    FailureKind.TOO_LARGE: _final(Advice.RAISE_LIMIT, "the worker's answer is larger than allowed"),
+    FailureKind.TOO_LARGE: OutcomeRow(
+        Outcome.ANSWERED,
+        Then.STOP,
+        Advice.RAISE_LIMIT,
+        "the worker's answer is larger than allowed",
+        may_have_run=True,
+    ),
     FailureKind.OTHER: _lost("the exchange with the worker failed"),
 }
 """Failures after bytes of the request left, or where nobody can say."""
@@ -103,11 +115,15 @@ STATUSES: Mapping[int, OutcomeRow] = {
 """Statuses with a meaning of their own."""
 
 STATUS_CLASSES: Mapping[int, OutcomeRow] = {
-    2: OutcomeRow(Outcome.ANSWERED, Then.ANSWER, Advice.NOTHING, "the worker answered"),
+    2: OutcomeRow(Outcome.ANSWERED, Then.ANSWER, Advice.NOTHING, "the worker answered", may_have_run=True),
     3: _final(Advice.CHECK_ANSWER, "a redirect, never followed"),
     4: _final(Advice.CHECK_INPUT, "the worker, or its model, refuses the request"),
     5: OutcomeRow(
-        Outcome.ANSWERED, Then.REROUTE_IF_SAFE, Advice.ASK_AGAIN, "the worker, or its model, failed at the work"
+        Outcome.ANSWERED,
+        Then.REROUTE_IF_SAFE,
+        Advice.ASK_AGAIN,
+        "the worker, or its model, failed at the work",
+        may_have_run=True,
     ),
 }
 """All other statuses, by their first digit."""

@@ -105,7 +105,8 @@ def test_a_cut_stream_prints_what_came(shell: Shell) -> None:
     assert (done.code, done.out) == (Exit.CONNECTION_FAILED, "You said:\n")
     error, advice = done.err.splitlines()
     assert error.startswith("error: worker: the worker closed the connection")
-    assert advice == "  the work perhaps started; ask again later; --request-idx 1001 goes on with this request"
+    check = "the work may have run; check that before you repeat it, or say --safe-to-repeat"
+    assert advice == f"  {check}; --request-idx 1001 goes on with this request"
 
 
 def test_a_cut_stream_as_json(shell: Shell) -> None:
@@ -137,7 +138,7 @@ def test_a_full_worker_is_replaced(shell: Shell) -> None:
 def test_work_is_repeated_only_if_that_is_safe(shell: Shell) -> None:
     done = call(shell, "reset", "/echo", "{}")
     assert done.code == Exit.CONNECTION_FAILED
-    assert "the work perhaps started" in done.err
+    assert "the work may have run" in done.err
 
 
 def test_work_that_is_safe_to_repeat(shell: Shell) -> None:

@@ -60,6 +60,7 @@ from vastroute import (
     WorkerRequest,
     WorkPolicy,
     decode_route,
+    outcome_of_status,
 )
 
 E = TypeVar("E", bound=CallFailed)
@@ -304,6 +305,7 @@ class TestReports:
         call.cancelled(now=NOW + 3)
         error = gave_up(call, Cancelled)
         assert (error.phase, error.outcome, error.advice) == (phase, outcome, Advice.NOTHING)
+        assert error.may_have_run is (phase is Phase.WORKER)
         cancellations = [each.phase for each in call.record if each.kind is EntryKind.CANCELLED]
         assert cancellations == [phase]
         assert call.counts.seconds_working == (3 if phase is Phase.WORKER else 0)
@@ -520,8 +522,9 @@ class TestOutcomes:
         elif kind is FailureKind.TOO_LARGE:
             assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.RAISE_LIMIT)
         else:
-            assert (error.outcome, error.advice) == (Outcome.PERHAPS_STARTED, Advice.ASK_AGAIN)
+            assert (error.outcome, error.advice) == (Outcome.PERHAPS_STARTED, Advice.CHECK_WORK)
             assert "the work may have run, so it is not sent again: say safe_to_repeat" in str(error)
+        assert error.may_have_run is (was_sent is not False)
         assert call.counts.work_attempts == 1
 
     @pytest.mark.parametrize("was_sent", [True, False, None])
@@ -640,11 +643,48 @@ class TestOutcomes:
         error = gave_up(call, LimitReached)
         assert (error.limit, error.outcome, error.kind) == ("max_reroutes", outcome, FailureKind.RESET)
 
+    @pytest.mark.parametrize("status", range(300, 600))
+    @pytest.mark.parametrize("safe", [True, False])
+    def test_each_refusal_says_whether_the_work_may_have_run(self, status: int, safe: bool) -> None:
+        call = in_session(safe_to_repeat=safe)
+        answer(call, status=status)
+        row = outcome_of_status(status)
+        with pytest.raises(CallFailed) as raised:
+            call.result()
+        error = raised.value
+        assert error.may_have_run is row.may_have_run
+        assert error.advice is (Advice.CHECK_WORK if row.may_have_run and not safe else row.advice)
+
+    def test_a_run_that_came_before_is_not_forgotten(self) -> None:
+        call = made(safe_to_repeat=True, max_reroutes=1)
+        answer(call, status=500)
+        later = waits(call).at
+        answer(call, now=later, status=429)
+        error = gave_up(call, LimitReached, later)
+        assert (error.limit, error.may_have_run, error.advice) == ("max_reroutes", True, Advice.RAISE_LIMIT)
+
+    def test_a_worker_that_was_full_has_run_nothing(self) -> None:
+        call = made(max_reroutes=0)
+        answer(call, status=429)
+        assert not gave_up(call, LimitReached).may_have_run
+
+    def test_a_route_call_that_is_told_of_a_lost_worker_says_it_too(self) -> None:
+        route = RouteCall(REQUEST, key=KEY, rng=lambda: 0.5, deadline=DEADLINE, policy=RetryPolicy(max_reroutes=0))
+        assert isinstance(route.next_action(now=NOW), Send)
+        route.receive(message(FIELDS), now=NOW)
+        lost = Refused("no", phase=Phase.WORKER, outcome=Outcome.PERHAPS_STARTED, advice=Advice.CHECK_WORK)
+        lost.may_have_run = True
+        route.worker_failed(lost, now=NOW)
+        with pytest.raises(LimitReached) as raised:
+            route.result()
+        assert raised.value.may_have_run
+
     def test_broken_json_is_paid_for_and_never_run_again(self) -> None:
         call = made(safe_to_repeat=True)
         answer(call, b'{"half": ', status=200)
         error = gave_up(call, UnexpectedAnswer)
         assert (error.body, error.outcome, error.status) == (b'{"half": ', Outcome.ANSWERED, 200)
+        assert (error.may_have_run, error.advice) == (True, Advice.CHECK_ANSWER)
         assert call.counts.work_attempts == 1
 
     @pytest.mark.parametrize("safe", [True, False])
@@ -659,6 +699,7 @@ class TestOutcomes:
         error = gave_up(call, LimitReached)
         assert (error.limit, error.kind, error.status) == ("max_body", FailureKind.TOO_LARGE, 200)
         assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.RAISE_LIMIT)
+        assert error.may_have_run
         assert error.message == "the worker's answer is larger than the 10 bytes allowed"
 
     @pytest.mark.parametrize(("status", "again"), [(429, True), (422, False), (300, False)])
@@ -994,6 +1035,7 @@ class TestStreams:
         assert [each.text if isinstance(each, JsonLine) else each for each in taken(call)] == events
         error = gave_up(call, ConnectionFailed)
         assert (error.body, error.message) == (rest, "the stream stopped in the middle of an event")
+        assert (error.may_have_run, error.advice) == (True, Advice.CHECK_WORK)
         assert error.excerpt == rest.decode().strip()
 
     @pytest.mark.parametrize(
@@ -1011,6 +1053,7 @@ class TestStreams:
         assert taken(call) == ["1"]
         error = gave_up(call, LimitReached)
         assert (error.limit, error.advice, error.outcome) == (limit, Advice.RAISE_LIMIT, Outcome.ANSWERED)
+        assert error.may_have_run
         assert "234567" in error.excerpt
 
     def test_a_line_that_is_too_long_at_the_very_end(self) -> None:

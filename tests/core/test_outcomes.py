@@ -48,6 +48,7 @@ class TestStatuses:
             assert row.then is what_follows(status), status
             assert row.advice is what_to_do(status), status
             assert row.outcome is (Outcome.PERHAPS_STARTED if status in PERHAPS_RUNS else Outcome.ANSWERED), status
+            assert row.may_have_run is (status in {*range(200, 300), *PERHAPS_RUNS, *MODEL_FAILED}), status
 
     @pytest.mark.parametrize("status", [-200, -1, 0, 1, 99, 600, 999, 20000])
     def test_what_is_no_status_stops(self, status: int) -> None:
@@ -88,6 +89,7 @@ class TestFailures:
         row = outcome_of_failure(kind, sent=sent)
         if kind is FailureKind.TOO_LARGE:  # an answer came, and a second one would be as large
             assert (row.outcome, row.then, row.advice) == (Outcome.ANSWERED, Then.STOP, Advice.RAISE_LIMIT)
+            assert row.may_have_run
         else:
             wanted = (Outcome.PERHAPS_STARTED, Then.REROUTE_IF_SAFE, Advice.ASK_AGAIN)
             assert (row.outcome, row.then, row.advice) == wanted
@@ -99,6 +101,9 @@ class TestEveryRow:
             assert row.outcome is not Outcome.PERHAPS_STARTED or row.then is Then.REROUTE_IF_SAFE
             assert row.outcome is not Outcome.NOT_SENT or row.then in {Then.REROUTE, Then.STOP}
             assert row.then is not Then.ANSWER or row.advice is Advice.NOTHING
+            assert not (row.may_have_run and row.outcome is Outcome.NOT_SENT)
+            assert row.may_have_run or row.outcome is not Outcome.PERHAPS_STARTED
+            assert not (row.may_have_run and row.then in {Then.REROUTE, Then.FRESH_GRANT})
 
     def test_there_is_one_for_every_kind_of_failure(self) -> None:
         assert set(NOT_SENT) == set(PERHAPS_STARTED) == set(FailureKind)

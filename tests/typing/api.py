@@ -166,6 +166,8 @@ def what_to_do(advice: vastroute.Advice) -> str:
     match advice:
         case vastroute.Advice.ASK_AGAIN:
             return "again"
+        case vastroute.Advice.CHECK_WORK:
+            return "only if it did not run"
         case vastroute.Advice.CHECK_KEY | vastroute.Advice.CHECK_INPUT | vastroute.Advice.CHECK_ENDPOINT:
             return "mine"
         case vastroute.Advice.RAISE_LIMIT | vastroute.Advice.ALLOW:

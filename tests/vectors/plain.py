@@ -69,6 +69,7 @@ def error(failure: VastrouteError, hidden: Iterable[str] = ()) -> Plain:
             "status": failure.status,
             "kind": name_of(failure.kind),
             "limit": failure.limit,
+            "may_have_run": failure.may_have_run or None,
             "retry_after": failure.retry_after,
             "request_idx": failure.request_idx,
             "request_id": failure.request_id,

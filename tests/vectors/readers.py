@@ -176,7 +176,8 @@ def outcome(row: Row) -> Plain:
         found = outcome_of_status(row["status"])
     else:
         found = outcome_of_failure(FailureKind[row["failure"].upper()], sent=row["sent"])
-    return {name: plain.name_of(getattr(found, name)) for name in ("outcome", "then", "advice")}
+    said = {name: plain.name_of(getattr(found, name)) for name in ("outcome", "then", "advice")}
+    return {**said, "may_have_run": found.may_have_run or None}
 
 
 def signature(row: Row) -> Plain:

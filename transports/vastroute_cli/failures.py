@@ -7,13 +7,14 @@ from typing import Any
 
 import attrs
 
-from vastroute import Advice, CallFailed, FailureKind, Outcome, Phase, Verdict
+from vastroute import Advice, CallFailed, FailureKind, Phase, Verdict
 
 from .exits import Exit, exit_of
 from .output import say, write_json
 
 _ADVICE: Mapping[Advice, str] = {
     Advice.ASK_AGAIN: "ask again later",
+    Advice.CHECK_WORK: "check that before you repeat it, or say --safe-to-repeat",
     Advice.CHECK_KEY: "check the key: VAST_API_KEY or --key-file",
     Advice.CHECK_INPUT: "check the request",
     Advice.CHECK_ENDPOINT: "check the endpoint: `vastroute endpoints` lists those of the account's key",
@@ -32,8 +33,10 @@ _OPTIONS: Mapping[str, str] = {
 def advice_of(error: CallFailed) -> str:
     """What may be done about `error`, in one line; empty if there is nothing."""
     parts = []
-    if error.phase is Phase.WORKER and error.outcome is Outcome.PERHAPS_STARTED:
-        parts.append("the work perhaps started")
+    if error.may_have_run:
+        parts.append("the work may have run")
+    if error.advice is Advice.CHECK_WORK and error.limit in _OPTIONS:
+        parts.append(_ADVICE[error.advice])
     if error.phase is Phase.LOOKUP and error.advice is Advice.CHECK_KEY:
         parts.append("check the key: this wants the account's own")
     elif error.kind is FailureKind.TLS:
@@ -78,6 +81,7 @@ def error_fields(error: CallFailed) -> dict[str, Any]:
         "message": error.message,
         "phase": error.phase.value,
         "outcome": error.outcome.value,
+        "may_have_run": error.may_have_run,
         "advice": error.advice.value,
         "status": error.status,
         "excerpt": error.excerpt,
