@@ -485,7 +485,9 @@ class Call:
         """There is a worker: send it the work, if it is where a grant may lead."""
         request_idx = self.request_idx
         self._granted = granted
-        self._index_added = request_idx is not None and "request_idx" not in grant.fields
+        # Where the signature covers a useless number, it goes along: a worker that checks it would refuse another.
+        signed = () if granted is None else granted.verdict.covers
+        self._index_added = request_idx is not None and grant.request_idx is None and "request_idx" not in signed
         self._state = advance(CALL_TABLE, self._state, CallInput.GRANTED)
         self._sent_at = now
         if now >= self._deadline:  # the grant came late: no time is left for the work
@@ -497,7 +499,9 @@ class Call:
         session_id = None if self._session is None else self._session.session_id
         self._attempts += 1
         self._action = Send(
-            request=encode_worker(grant, self._work, request_idx=request_idx, session_id=session_id),
+            request=encode_worker(
+                grant, self._work, request_idx=request_idx if self._index_added else None, session_id=session_id
+            ),
             connect_by=min(now + self._policy.connecting, self._deadline),
             deadline=min(self._bounds(CallState.SENDING)),
             attempt=self._attempts,

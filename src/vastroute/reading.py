@@ -25,6 +25,8 @@ _SECRETS = re.compile(
     r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[\[{].*|[^\s"'\\,&}<]+)""",
     re.IGNORECASE | re.DOTALL,
 )
+_TEXTS = json.JSONDecoder(parse_int=str, parse_float=str)
+_SPACE = frozenset(" \t\r\n")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -64,6 +66,27 @@ def parse_body(body: bytes, limits: Limits) -> tuple[bytes, Any]:
     if end != len(text):
         raise ValueError("the answer is not JSON" + (": it is HTML" if text[0] == "<" else ""))
     return body if len(text) == len(whole) else text.encode("utf-8"), value
+
+
+def with_value(raw: bytes, name: str, value: str) -> bytes:
+    """The text of a JSON object with `value`, itself JSON, for that of its own field `name`; all else byte for byte.
+
+    Raises ValueError if it has no such field.
+    """
+    text = raw.decode("utf-8")
+    found, end = None, 0
+    while found != name:
+        found, end = _TEXTS.raw_decode(text, _after_space(text, end + 1))  # behind the brace, or the comma
+        begin = _after_space(text, _after_space(text, end) + 1)
+        _, stop = _TEXTS.raw_decode(text, begin)
+        end = _after_space(text, stop)
+    return f"{text[:begin]}{value}{text[stop:]}".encode()
+
+
+def _after_space(text: str, at: int) -> int:
+    while text[at : at + 1] in _SPACE:
+        at += 1
+    return at
 
 
 def request_index(fields: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ import attrs
 
 from .errors import Advice, InvalidValue, Outcome, Phase, UnexpectedAnswer
 from .messages import USER_AGENT, Grant, Headers, HttpRequest, HttpResponse
-from .reading import excerpt
+from .reading import excerpt, with_value
 from .record import Counts, Record
 from .reqnum import ReqnumVerdict
 from .urls import join_target
@@ -110,7 +110,8 @@ class Answer:
     request_idx: int | None
     """The request's number at the engine."""
     request_idx_added: bool
-    """Whether the grant lacked that number, so that the one we held was added for the worker."""
+    """Whether the grant lacked that number, or had a useless one (0, null, text), so that the one we held was put into
+    it for the worker."""
     differences: tuple[str, ...]
     """Fields of the grant that came back other than they were asked."""
     counts: Counts
@@ -138,8 +139,9 @@ def encode_worker(
 ) -> HttpRequest:
     """The HTTP request that sends `work` to the worker of `grant`.
 
-    The grant's own bytes stand in it. Only where the grant lacks a ``request_idx``, without which workers refuse it,
-    is the `request_idx` that is held added. Source: wire facts, sections 2 and 3.
+    The grant's own bytes stand in it. Only where the grant lacks a ``request_idx``, without which workers refuse it, is
+    the `request_idx` that is held added; 0, null and text count as lacking, since a worker would report the work's end
+    to the engine under them. Source: wire facts, sections 2 and 3.
     """
     return HttpRequest(
         method="POST",
@@ -157,14 +159,22 @@ def encode_worker(
 
 
 def auth_data(grant: Grant, request_idx: int | None = None) -> bytes:
-    """The grant's own JSON text, with `request_idx` added at its end if it has no such field. Raises `InvalidValue`."""
+    """The grant's own JSON text, with `request_idx` where it names no such number of its own. Raises `InvalidValue`.
+
+    It is added at the end, or put in the place of what stands there and counts as absent: 0, null, a text.
+    """
     if request_idx is None:
         return grant.raw
     if type(request_idx) is not int or request_idx < 1:
         raise InvalidValue("request_idx must be a whole number from 1, as the engine gave it")
-    if "request_idx" in grant.fields:
+    if grant.request_idx is not None:
         return grant.raw
-    return grant.raw[:-1] + b', "request_idx": %d}' % request_idx
+    if "request_idx" not in grant.fields:
+        return grant.raw[:-1] + b', "request_idx": %d}' % request_idx
+    try:
+        return with_value(grant.raw, "request_idx", str(request_idx))
+    except ValueError:
+        raise InvalidValue("there is no request_idx in the grant's text, as its fields say") from None
 
 
 def decode_body(response: HttpResponse) -> Any:

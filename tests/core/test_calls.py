@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable
@@ -10,10 +11,15 @@ from typing import Any, TypeVar
 
 import attrs
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vastroute import (
+    FORMS,
     Advice,
     Answer,
     Broken,
@@ -41,6 +47,7 @@ from vastroute import (
     LocalProtocolError,
     Outcome,
     Phase,
+    PublicKey,
     Reason,
     Receive,
     Refused,
@@ -53,14 +60,17 @@ from vastroute import (
     ServerSentEvent,
     SessionGone,
     SessionHandle,
+    SigningForm,
     StreamLimits,
     UnexpectedAnswer,
+    Verifier,
     WaitUntil,
     Why,
     WorkerRequest,
     WorkPolicy,
     decode_route,
     outcome_of_status,
+    signed_text,
 )
 
 E = TypeVar("E", bound=CallFailed)
@@ -389,7 +399,8 @@ class TestBothHops:
         assert granted(made(safe_to_repeat=safe)).fresh is not safe
 
     @pytest.mark.parametrize(
-        ("fields", "added"), [(FIELDS, False), (BARE, True), (FIELDS | {"request_idx": None}, False)]
+        ("fields", "added"),
+        [(FIELDS, False), (BARE, True), *[(FIELDS | {"request_idx": no}, True) for no in (None, 0, "7")]],
     )
     def test_the_number_is_added_where_the_grant_lacks_it(self, fields: dict[str, Any], added: bool) -> None:
         call = made()
@@ -397,10 +408,31 @@ class TestBothHops:
         call.receive(message({"request_idx": 7}), now=NOW)
         at = waits(call).at
         body = granted(call, at, fields).request.body
-        assert json.dumps(fields).encode()[:-1] in body
+        assert json.dumps(BARE).encode()[:-1] in body
         assert json.loads(body)["auth_data"] == (fields | {"request_idx": 7} if added else fields)
         call.receive(message({}), now=at)
         assert call.result().request_idx_added is added
+
+    @pytest.mark.parametrize("form", [form for form in FORMS if form.seen], ids=lambda form: form.name)
+    def test_a_number_that_is_signed_is_left_as_it_is(self, form: SigningForm) -> None:
+        fields = FIELDS | {"request_idx": 0}
+        engine = rsa.generate_private_key(65537, 1024)
+        signature = engine.sign(signed_text(form, fields), PKCS1v15(), SHA256())
+        fields["signature"] = base64.b64encode(signature).decode()
+        added = "request_idx" not in form.covers
+        key = PublicKey.load(
+            engine.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), min_bits=1024
+        )
+        route = RouteCall(REQUEST, key=KEY, rng=lambda: 0.5, deadline=DEADLINE, verifier=Verifier(key))
+        call = Call(route, work())
+        sent(call)
+        call.receive(message({"request_idx": 7}), now=NOW)
+        at = waits(call).at
+        body = json.loads(granted(call, at, fields).request.body)
+        assert body["auth_data"]["request_idx"] == (7 if added else 0)
+        call.receive(message({}), now=at)
+        assert call.result().verdict.verified
+        assert (call.result().request_idx, call.result().request_idx_added) == (7, added)
 
     def test_without_any_number_none_is_added(self) -> None:
         call = made()

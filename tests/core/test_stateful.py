@@ -270,7 +270,7 @@ class Driver(RuleBasedStateMachine):
         if self.now >= self.deadline and pieces:
             return
         self.hold(index if named else None)
-        self.given = index if named else self.held
+        self.given = index if named and self.held is None else self.held
         body = json.dumps(GRANT | ({"request_idx": index} if named else {})).encode()
         self.deliver(None, HttpResponse(status=200, body=body), pieces)
 

@@ -186,7 +186,11 @@ class TestEncode:
             (BARE, None, BARE),
             (BARE, 1, BARE[:-1] + b', "request_idx": 1}'),
             (BARE, 7, BARE[:-1] + b', "request_idx": 7}'),
-            (RAW.replace(b"1004", b"null"), 7, RAW.replace(b"1004", b"null")),
+            *[
+                (RAW.replace(b"1004", value), held, RAW.replace(b"1004", value if held is None else b"7"))
+                for value in (b"null", b"0", b"-4", b"1.0", b'"1004"', b'"\\"}"', b"true", b"[ 1, {}]", b"9" * 30)
+                for held in (None, 7)
+            ],
         ],
     )
     def test_only_what_a_grant_lacks_is_added(self, raw: bytes, held: int | None, sent: bytes) -> None:
@@ -200,17 +204,36 @@ class TestEncode:
         with pytest.raises(InvalidValue, match="request_idx must be a whole number from 1"):
             auth_data(grant(raw), held)
 
+    def test_the_number_is_put_where_it_belongs_and_nowhere_else(self) -> None:
+        raw = RAW.replace(b"1004", b" 0\n").replace(b"[1.0,", b'[{"request_idx": 0}, "\\"request_idx\\": 0",')
+        raw = raw.replace(b'"request_idx":  0', b'"re\\u0071uest_idx"\t:  0')
+        assert auth_data(grant(raw), 7) == raw.replace(b":  0\n", b":  7\n")
+
+    def test_a_grant_that_somebody_made_up(self) -> None:
+        made = attrs.evolve(grant(BARE), fields=grant(BARE).fields | {"request_idx": 0})
+        with pytest.raises(InvalidValue, match="no request_idx in the grant's text"):
+            auth_data(made, 7)
+
     @given(
         st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists), max_size=4),
         st.sampled_from(["100.0", "100", "1e2", "100.00", "0.1e3"]),
         st.sampled_from([None, 0, 1, 2]),
         st.booleans(),
         st.none() | st.integers(1, 2**63 - 1),
+        st.sampled_from([{}, {"request_idx": None}, {"request_idx": 0}, {"request_idx": "request_idx"}]),
     )
     def test_the_grant_stands_in_it_byte_for_byte(
-        self, extra: dict[str, Any], cost: str, indent: int | None, ascii_only: bool, held: int | None
+        self,
+        extra: dict[str, Any],
+        cost: str,
+        indent: int | None,
+        ascii_only: bool,
+        held: int | None,
+        index: dict[str, Any],
     ) -> None:
-        fields = extra | {"url": "http://203.0.113.7:1", "endpoint": "d", "signature": "s", "reqnum": 0, "cost": "@"}
+        fields = (
+            index | extra | {"url": "http://203.0.113.7:1", "endpoint": "d", "signature": "s", "reqnum": 0, "cost": "@"}
+        )
         text = json.dumps(fields, indent=indent, ensure_ascii=ascii_only).replace('"cost": "@"', f'"cost": {cost}')
         try:
             raw = text.encode()
@@ -218,10 +241,10 @@ class TestEncode:
             return
         granted = grant(b" \n" + raw + b"\t")
         body = encode_worker(granted, work(), request_idx=held).body
-        assert raw[:-1] in body
+        assert raw[:-1] in body or "request_idx" in fields
         assert raw in body or held is not None
         parsed = json.loads(body)
-        added = {"request_idx": held} if held is not None and "request_idx" not in fields else {}
+        added = {"request_idx": held} if held is not None and granted.request_idx is None else {}
         assert parsed["auth_data"] == fields | added | {"cost": 100}
         assert parsed["payload"] == {"prompt": "p"}
 
