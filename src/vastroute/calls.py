@@ -405,7 +405,7 @@ class Call:
         """Go on with a call that `CallSnapshot.save` wrote; `route` is `RouteCall.resume` of its ``"route"``.
 
         Work that was out at a worker counts as *perhaps started*: unless `work` is safe to repeat, the call gives up.
-        Raises `InvalidValue` if `saved` is not of this kind.
+        Raises `InvalidValue` if `saved` is not of this kind, or of a call that was over.
         """
         call = cls(route, work, policy=policy, guard=guard, limits=limits, stream_limits=stream_limits)
         known = read_call(saved)

@@ -172,7 +172,7 @@ class RouteCall(AskMachine[RouteResult]):
         The time it had left counts from `now`, unless `deadline` is given; `utc` is the wall clock, from which the age
         of its ``request_idx`` is known. An ask that was in flight is treated as one that perhaps arrived: under a
         ``request_idx`` it is simply asked again, without one it uses up one of the policy's ``first_ask_repeats``.
-        Raises `InvalidValue` if `saved` is not of this kind.
+        Raises `InvalidValue` if `saved` is not of this kind, or of a call that had failed or was cancelled.
         """
         known = read_route(saved, now=now, utc=utc)
         call = cls(

@@ -99,6 +99,11 @@ class CallSnapshot:
         }
 
 
+_ENDED = frozenset({AskState.FAILED, AskState.CANCELLED, CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
+"""Where nothing is left to do; a `RouteCall` that is answered may yet be told that its worker failed."""
+_WAS_OVER = "this call was over when it was saved: there is nothing to go on with"
+
+
 class SavedRoute(NamedTuple):
     """What `RouteSnapshot.save` wrote, on the clock of whoever reads it."""
 
@@ -120,7 +125,7 @@ def read_route(saved: Mapping[str, Any], *, now: float, utc: float) -> SavedRout
             raise InvalidValue("this was not saved by a RouteCall of this version")
         request = RouteRequest(**saved["request"])
         counts = Counts(**saved["counts"])
-        AskState(saved["phase"])
+        ended = AskState(saved["phase"]) in _ENDED
         remaining = math.inf if saved["remaining"] is None else float(saved["remaining"])
         index = RouteRequest(endpoint=request.endpoint, request_idx=saved["request_idx"]).request_idx
         age = saved["request_idx_age"]
@@ -132,6 +137,8 @@ def read_route(saved: Mapping[str, Any], *, now: float, utc: float) -> SavedRout
             raise InvalidValue("its counts and seconds are not numbers of at least 0")
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InvalidValue(f"this is no saved route call: {error}") from None
+    if ended:
+        raise InvalidValue(_WAS_OVER)
     return SavedRoute(request, index, since, counts, now + remaining, wait, in_flight, grant)
 
 
@@ -151,9 +158,6 @@ class SavedCall(NamedTuple):
     fresh_grants: int
 
 
-_ENDED = frozenset({CallState.ANSWERED, CallState.FAILED, CallState.CANCELLED})
-
-
 def read_call(saved: Mapping[str, Any]) -> SavedCall:
     """What was saved of a call. Raises `InvalidValue` if `saved` is not of this kind."""
     try:
@@ -164,7 +168,7 @@ def read_call(saved: Mapping[str, Any]) -> SavedCall:
     except (KeyError, TypeError, ValueError) as reason:
         raise InvalidValue(f"this is no saved call: {reason}") from None
     if ended:
-        raise InvalidValue("this call was over when it was saved: there is nothing to go on with")
+        raise InvalidValue(_WAS_OVER)
     if not all(type(each) is int and each >= 0 for each in counts):
         raise InvalidValue("this is no saved call: its counts are not whole numbers")
     return SavedCall(in_flight, *counts)

@@ -913,6 +913,14 @@ class TestResume:
         again.receive(message(SIGNED), now=THEN)
         assert again.result().reqnum is not None
 
+    @pytest.mark.parametrize("state", [AskState.FAILED, AskState.CANCELLED])
+    def test_what_is_over_without_a_grant_is_not_gone_on_with(self, state: AskState) -> None:
+        call = route()
+        STATES[state](call)
+        assert call.over
+        with pytest.raises(InvalidValue, match="was over when it was saved"):
+            resumed(saved(call))
+
     @pytest.mark.parametrize(
         "values",
         [

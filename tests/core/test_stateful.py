@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -385,11 +386,12 @@ class Driver(RuleBasedStateMachine):
         assert KEY not in text
         assert SIGNATURE not in text
         saved = json.loads(text)
-        route = RouteCall.resume(saved["route"], key=KEY, rng=self.rng, now=self.now, utc=0.0, policy=self.policy)
+        resume = partial(RouteCall.resume, key=KEY, rng=self.rng, now=self.now, utc=0.0, policy=self.policy)
         if self.ended is not None:
-            with pytest.raises(InvalidValue):
-                Call.resume(saved, route, self.work, now=self.now)
+            with pytest.raises(InvalidValue, match="over when it was saved"):
+                Call.resume(saved, resume(saved["route"]), self.work, now=self.now)
             return
+        route = resume(saved["route"])
         phase, waits = getattr(self.action, "phase", None), isinstance(self.action, WaitUntil)
         self.call = Call.resume(saved, route, self.work, now=self.now, policy=self.work_policy)
         self.wait_until = self.now + self.work_policy.waiting
