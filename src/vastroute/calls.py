@@ -590,7 +590,12 @@ class Call:
             self._give_up(self._masked(failure), now)
             return
         head = self._head
-        framed = head.headers.get("content-length") or head.headers.get("transfer-encoding") or head.status == 204
+        framed = (
+            head.framed
+            or head.headers.get("content-length")
+            or head.headers.get("transfer-encoding")
+            or head.status == 204
+        )
         if decoder.incomplete or not (framed or decoder.finished):
             why = "in the middle of an event" if decoder.incomplete else "and nothing says that this was its end"
             error = ConnectionFailed(

@@ -183,6 +183,9 @@ class ResponseHead:
 
     status: int
     headers: Headers = attrs.field(converter=_headers, factory=Headers)
+    framed: bool = False
+    """Whether the version of HTTP marks the end of every answer by itself, as HTTP/2 and HTTP/3 do. In HTTP/1 the
+    headers tell, or nothing does: then a stream that just stops counts as cut."""
 
 
 def _status(_instance: object, _attribute: object, value: Any) -> None:

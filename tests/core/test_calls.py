@@ -1053,6 +1053,34 @@ class TestStreams:
         assert (error.kind, error.outcome, error.status) == (FailureKind.EOF, Outcome.PERHAPS_STARTED, 200)
         assert error.message == "the stream stopped and nothing says that this was its end"
 
+    @pytest.mark.parametrize("body", [b"data: 1\n\n", b"data: 1\n\ndata: ha"])
+    @pytest.mark.parametrize("feeds", [True, False])
+    def test_an_end_that_the_version_of_http_marks_needs_no_header(self, feeds: bool, body: bytes) -> None:
+        call = made(stream=True)
+        granted(call)
+        head = ResponseHead(status=200, headers=EVENTS, framed=True)
+        if feeds:
+            call.feed([head, body], now=NOW)
+            taken(call)
+            call.feed([End()], now=NOW)
+        else:
+            call.head(head, now=NOW)
+            call.chunk(body, now=NOW)
+            call.end(now=NOW)
+        if body.endswith(b"\n\n"):
+            assert call.result().status == 200
+        else:
+            assert "in the middle of an event" in gave_up(call, ConnectionFailed).message
+
+    @pytest.mark.parametrize("kind", [FailureKind.EOF, FailureKind.RESET])
+    def test_a_breach_is_one_in_any_version_of_http(self, kind: FailureKind) -> None:
+        call = made(stream=True)
+        granted(call)
+        call.head(ResponseHead(status=200, headers=EVENTS, framed=True), now=NOW)
+        call.chunk(b"data: 1\n\n", now=NOW)
+        call.failed(kind, sent=True, now=NOW)
+        assert gave_up(call, ConnectionFailed).kind is kind
+
     @pytest.mark.parametrize(
         ("kind", "body", "rest", "events"),
         [
