@@ -128,7 +128,8 @@ class Guard:
     """What a grant is allowed to lead to beyond https to a public address."""
 
     allow_plain_http: bool = False
-    """Workers without TLS: whoever is on the way reads and changes everything."""
+    """Workers without TLS: whoever is on the way reads and changes everything. The clients take it for an engine and a
+    console that are not on loopback, too."""
     allow_private_address: bool = False
     """Addresses that are not public: this machine, its networks, and what is reserved."""
     allow_metadata_address: bool = False

@@ -104,3 +104,12 @@ def test_what_is_no_grant(shell: Shell, key: str, text: bytes) -> None:
     done = shell("verify", "--public-key", key, stdin=text)
     assert (done.code, done.out) == (Exit.USAGE, "")
     assert done.err.startswith("error: the grant ")
+
+
+@pytest.mark.parametrize("option", ["--engine-url", "--console-url"])
+@pytest.mark.parametrize("command", [("route", "demo"), ("endpoints",), ("workers", "demo")])
+def test_the_key_is_not_shown_to_everybody_on_the_way(shell: Shell, command: tuple[str, ...], option: str) -> None:
+    urls = {"--engine-url": "https://203.0.113.9", "--console-url": "https://203.0.113.9", option: "http://203.0.113.9"}
+    done = shell(*command, *(token for pair in urls.items() for token in pair))
+    assert (done.code, done.out) == (Exit.USAGE, "")
+    assert "http://203.0.113.9 has no TLS, so that whoever is on the way would read the key" in done.err

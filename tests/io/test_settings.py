@@ -166,3 +166,24 @@ def test_settings_are_the_clients_own() -> None:
 def test_they_are_the_same_without_any_library_for_io() -> None:
     script = "import sys, vastroute_io.settings; assert not {'trio', 'asyncio', 'ssl'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# --- a key in the clear ----------------------------------------------------------------------------------------------
+
+LOOPBACKS = ["http://127.0.0.1:8080", "http://127.7.7.7", "http://[::1]:8080", "http://localhost:8080"]
+OTHERS = ["http://engine.example", "http://10.0.0.1", "http://128.0.0.1", "http://[::2]", "http://localhost.example"]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__module__.split(".")[1])
+@pytest.mark.parametrize("option", ["engine", "console"])
+def test_a_key_goes_nowhere_in_the_clear(client: Any, option: str) -> None:
+    for url in OTHERS:
+        with pytest.raises(InvalidValue, match="has no TLS") as caught:
+            client(**{option: url, "key": SECRET})
+        text = str(caught.value)
+        assert option in text
+        assert url in text
+        assert "allow_plain_http" in text
+        client(**{option: url, "key": SECRET, "guard": Guard(allow_plain_http=True)})
+    for url in LOOPBACKS:
+        client(**{option: url, "key": SECRET})

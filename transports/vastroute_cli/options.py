@@ -136,7 +136,10 @@ class Allowing:
     """Where a grant may lead, and whom to trust there."""
 
     allow_plain_http: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Send the work to a worker without TLS.")
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Send the work to a worker, and the key to an engine, without TLS."
+        ),
     ] = False
     allow_private_address: Annotated[
         bool, Parameter(negative="", show_default=False, help="Send it to an address that is not public.")

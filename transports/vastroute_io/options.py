@@ -38,7 +38,8 @@ class ClientOptions(TypedDict, total=False):
     """If the engine does not accept the key for an endpoint, ask the console with it for the endpoint's own, and go on
     with that one. True by default, since an account's key is what most people have."""
     engine: Origin | str
-    """The engine's address; production's by default."""
+    """The engine's address; production's by default. It gets the key, so without TLS it must be loopback, unless the
+    guard's ``allow_plain_http`` is set; so must the console."""
     console: Origin | str | None
     """The console's address; production's by default where the engine is production's, and None otherwise: a key for
     one engine is not shown to another's console."""

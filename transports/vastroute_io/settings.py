@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar, final
 
@@ -107,6 +108,16 @@ def _root(value: str | Path | bytes | None) -> bytes | None:
         raise InvalidValue(f"worker_root cannot be read: {error.strerror or type(error).__name__}") from None
 
 
+def _is_out_of_reach(origin: Origin) -> bool:
+    """Whether nobody on the way reads what is sent there: it is sent over TLS, or does not leave this machine."""
+    if origin.scheme == "https" or origin.host == "localhost":
+        return True
+    try:
+        return ip_address(origin.host).is_loopback
+    except ValueError:
+        return False
+
+
 @attrs.define(kw_only=True, eq=False)
 class Settings:
     """A client's `ClientOptions`, checked, and the machines that they make."""
@@ -141,6 +152,12 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         if self.console is None and self.engine == ENGINE:
             self.console = CONSOLE
+        for name, origin in (("engine", self.engine), ("console", self.console)):
+            if origin is not None and not (self.guard.allow_plain_http or _is_out_of_reach(origin)):
+                raise InvalidValue(
+                    f"the {name} {origin} has no TLS, so that whoever is on the way would read the key: give an https "
+                    "address; allow_plain_http would allow it"
+                )
         if self.recorder is not None:
             self.rng = self.recorder.draws(self.rng)
 
