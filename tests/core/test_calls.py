@@ -417,7 +417,9 @@ class TestBothHops:
     def test_a_number_that_is_signed_is_left_as_it_is(self, form: SigningForm) -> None:
         fields = FIELDS | {"request_idx": 0}
         engine = rsa.generate_private_key(65537, 1024)
-        signature = engine.sign(signed_text(form, fields), PKCS1v15(), SHA256())
+        text = signed_text(form, fields)
+        assert text is not None
+        signature = engine.sign(text, PKCS1v15(), SHA256())
         fields["signature"] = base64.b64encode(signature).decode()
         added = "request_idx" not in form.covers
         key = PublicKey.load(

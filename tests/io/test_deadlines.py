@@ -6,6 +6,7 @@ All of it in virtual time: a peer that does nothing for ever costs nothing here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from math import inf, nan
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from vastroute import (
     CallFailed,
     ConnectionFailed,
+    HttpRequest,
     InvalidValue,
     LimitReached,
     Pause,
+    Phase,
     RetryPolicy,
 )
 from vastroute_testing import (
@@ -24,6 +27,7 @@ from vastroute_testing import (
     CloseBeforeHead,
     Hang,
     Road,
+    Schedule,
     Slow,
     Status,
     WorkerPlan,
@@ -31,6 +35,7 @@ from vastroute_testing import (
 from vastroute_testing.conformance.scripts.timing import to_workers
 from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.fault_table import EVERY
+from vastroute_testing.schedule import shifted
 
 from .worlds import World, assert_tidy, engine_of
 
@@ -136,3 +141,68 @@ async def test_the_total_is_never_exceeded(world: World, road: tuple[float, floa
                 assert isinstance(error, LimitReached | ConnectionFailed)  # noqa: PT017
             assert world.now() <= began + timeout + 1e-6
             assert_tidy(client)
+
+
+# --- the neighbouring calls ------------------------------------------------------------------------------------------
+
+LOOKUPS: dict[str, Callable[[AnyClient, float | None], Awaitable[Any]]] = {
+    "endpoints": lambda client, timeout: client.endpoints(timeout=timeout),
+    "workers": lambda client, timeout: client.workers("demo", timeout=timeout),
+    "fetch_public_key": lambda client, timeout: client.fetch_public_key(timeout=timeout),
+}
+
+
+@pytest.mark.parametrize("verb", LOOKUPS.values(), ids=LOOKUPS)
+@pytest.mark.parametrize("timeout", [7, 0.5, 2000.0])
+async def test_a_look_up_ends_at_its_time_out(
+    world: World, verb: Callable[[AnyClient, float | None], Awaitable[Any]], timeout: float
+) -> None:
+    for given, limit in ((timeout, timeout), (None, 300.0)):
+        began = world.now()
+        policy = RetryPolicy(total=300, max_retries=10_000)
+        async with world.client(lambda _request, _now: (), public_key=None, policy=policy) as client:
+            with pytest.raises(LimitReached) as caught:
+                await verb(client, given)
+        assert (caught.value.limit, caught.value.phase) == ("total", Phase.LOOKUP)
+        assert limit - 20 <= world.now() - began <= limit
+
+
+async def test_two_look_ups_share_one_time_out(world: World) -> None:
+    engine = engine_of()
+
+    def slow(request: HttpRequest, now: float) -> Schedule:
+        return shifted(engine.serve(request, now=now), 4)
+
+    async with world.client(slow, key="test-account-key") as client:
+        assert await client.workers("demo", timeout=9)
+        with pytest.raises(LimitReached) as caught:
+            await client.workers("demo", timeout=7)
+        assert caught.value.limit == "total"
+
+
+@pytest.mark.parametrize("name", ["health", "info"])
+@pytest.mark.parametrize("timeout", [7, None])
+async def test_what_is_asked_about_a_session_ends_at_its_time_out(
+    world: World, name: str, timeout: float | None
+) -> None:
+    faults = {(f"/session/{verb}", EVERY): Hang() for verb in ("health", "get")}
+    engine = engine_of(workers=[WorkerPlan(faults=faults)])
+    async with (
+        world.client(engine, policy=RetryPolicy(total=300, max_retries=999)) as client,
+        client.session("demo") as session,
+    ):
+        began = world.now()
+        with pytest.raises(LimitReached) as caught:
+            await getattr(session, name)(timeout=timeout)
+        assert (caught.value.limit, caught.value.phase) == ("total", Phase.WORKER)
+        assert world.now() - began <= (300 if timeout is None else timeout)
+
+
+async def test_a_time_out_of_a_look_up_is_a_number(one_world: World) -> None:
+    async with one_world.client(engine_of()) as client, client.session("demo") as session:
+        workers = partial(client.workers, "demo")
+        verbs: list[Any] = [client.endpoints, client.fetch_public_key, workers, session.health, session.info]
+        for verb in verbs:
+            for wrong in (nan, True, "7"):
+                with pytest.raises(InvalidValue, match="timeout must be seconds"):
+                    await verb(timeout=wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from typing import Any, Self, TypeVar, final
 
@@ -238,10 +239,13 @@ class Settings:
 
     def deadline(self, options: RouteOptions | WorkOptions, *, now: float) -> float:
         """When a call that begins `now` must be over, in monotonic seconds. Raises `InvalidValue` if it cannot be."""
-        timeout = options.get("timeout")
+        policy: RetryPolicy = options.get("policy") or self.policy  # type: ignore[assignment]
+        return self.within(options.get("timeout"), now=now, policy=policy)
+
+    def within(self, timeout: float | None, *, now: float, policy: RetryPolicy | None = None) -> float:
+        """When what begins `now` and may take `timeout` seconds must be over; without one, the policy's total holds."""
         if timeout is None:
-            policy: RetryPolicy = options.get("policy") or self.policy  # type: ignore[assignment]
-            timeout = policy.total
+            timeout = (policy or self.policy).total
         elif isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
             raise InvalidValue("timeout must be seconds: a number")
         return now + timeout
@@ -311,15 +315,15 @@ class Settings:
         )
         return self.work("/session/create", payload, options)
 
-    def public_key_lookup(self, *, now: float) -> Lookup[PublicKey]:
+    def public_key_lookup(self, *, now: float, deadline: float = inf) -> Lookup[PublicKey]:
         """The machine that fetches the engine's public key."""
-        return self._lookup(encode_public_key(engine=self.engine), decode_public_key, now=now)
+        return self._lookup(encode_public_key(engine=self.engine), decode_public_key, now=now, deadline=deadline)
 
-    def worker_root_lookup(self, *, now: float) -> Lookup[bytes]:
+    def worker_root_lookup(self, *, now: float, deadline: float = inf) -> Lookup[bytes]:
         """The machine that fetches the workers' root certificate. It always asks production's console."""
-        return self._lookup(encode_worker_root(), decode_worker_root, now=now, most=_ROOT)
+        return self._lookup(encode_worker_root(), decode_worker_root, now=now, deadline=deadline, most=_ROOT)
 
-    def endpoints_lookup(self, *, now: float) -> Lookup[tuple[EndpointInfo, ...]]:
+    def endpoints_lookup(self, *, now: float, deadline: float = inf) -> Lookup[tuple[EndpointInfo, ...]]:
         """The machine that asks the console for the account's endpoints."""
         if self.console is None:
             raise InvalidValue("no console is known for this engine: give console=...")
@@ -329,9 +333,12 @@ class Settings:
         def decode(response: HttpResponse) -> tuple[EndpointInfo, ...]:
             return decode_endpoints(response, limits=limits, key=key)
 
-        return self._lookup(encode_endpoints(key=key, console=self.console), decode, now=now, most=_LISTS, key=key)
+        request = encode_endpoints(key=key, console=self.console)
+        return self._lookup(request, decode, now=now, deadline=deadline, most=_LISTS, key=key)
 
-    def workers_lookup(self, endpoint: EndpointInfo, *, now: float) -> Lookup[tuple[WorkerInfo, ...]]:
+    def workers_lookup(
+        self, endpoint: EndpointInfo, *, now: float, deadline: float = inf
+    ) -> Lookup[tuple[WorkerInfo, ...]]:
         """The machine that asks the engine for an endpoint's workers."""
         key = endpoint.key
         assert key is not None
@@ -341,23 +348,23 @@ class Settings:
             return decode_workers(response, limits=limits, key=key)
 
         request = encode_workers(endpoint.id, key=key, engine=self.engine)
-        return self._lookup(request, decode, now=now, most=_LISTS, key=key)
+        return self._lookup(request, decode, now=now, deadline=deadline, most=_LISTS, key=key)
 
-    def session_get(self, handle: SessionHandle, *, now: float, utc: float) -> Lookup[SessionInfo]:
+    def session_get(self, handle: SessionHandle, *, now: float, utc: float, deadline: float) -> Lookup[SessionInfo]:
         """The machine that asks a worker what it knows of a session."""
 
         def decode(response: HttpResponse) -> SessionInfo:
             return decode_session_get(response, handle, utc=utc)
 
-        return self._lookup(encode_session_get(handle), decode, now=now, phase=Phase.WORKER)
+        return self._lookup(encode_session_get(handle), decode, now=now, deadline=deadline, phase=Phase.WORKER)
 
-    def session_health(self, handle: SessionHandle, *, now: float) -> Lookup[bool]:
+    def session_health(self, handle: SessionHandle, *, now: float, deadline: float) -> Lookup[bool]:
         """The machine that asks a worker whether a session is alive."""
 
         def decode(response: HttpResponse) -> bool:
             return decode_session_health(response, handle)
 
-        return self._lookup(encode_session_health(handle), decode, now=now, phase=Phase.WORKER)
+        return self._lookup(encode_session_health(handle), decode, now=now, deadline=deadline, phase=Phase.WORKER)
 
     def session_end(self, handle: SessionHandle, *, now: float, seconds: float) -> Lookup[SessionEnded]:
         """The machine that ends a session, or gives up after `seconds`."""
@@ -365,7 +372,7 @@ class Settings:
         def decode(response: HttpResponse) -> SessionEnded:
             return decode_session_end(response, handle)
 
-        return self._lookup(encode_session_end(handle), decode, now=now, phase=Phase.WORKER, seconds=seconds)
+        return self._lookup(encode_session_end(handle), decode, now=now, deadline=now + seconds, phase=Phase.WORKER)
 
     def _lookup(
         self,
@@ -373,16 +380,16 @@ class Settings:
         decode: Callable[[HttpResponse], T],
         *,
         now: float,
+        deadline: float,
         most: int | None = None,
         key: Secret | None = None,
         phase: Phase = Phase.LOOKUP,
-        seconds: float | None = None,
     ) -> Lookup[T]:
         return Lookup(
             request,
             decode,
             rng=self.rng,
-            deadline=now + (self.policy.total if seconds is None else seconds),
+            deadline=now + self.policy.total if deadline == inf else deadline,
             policy=self.policy,
             limits=self.limits if most is None else attrs.evolve(self.limits, max_body=most),
             key=key,

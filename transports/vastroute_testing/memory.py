@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from math import inf
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, final
 
@@ -143,17 +142,28 @@ class Session(SessionView):
 
         return Stream(self._client, begin)
 
-    def health(self) -> bool:
-        """Whether the worker says that the session is alive. It adds nothing to its lifetime."""
-        alive = self._client.run(self._settings.session_health(self.handle, now=self._clock()))
+    def health(self, *, timeout: float | None = None) -> bool:
+        """Whether the worker says that the session is alive. It adds nothing to its lifetime.
+
+        `timeout` is in seconds; without it the policy's ``total`` holds.
+        """
+        now = self._clock()
+        deadline = self._settings.within(timeout, now=now)
+        alive = self._client.run(self._settings.session_health(self.handle, now=now, deadline=deadline))
         if not alive:
             self.life.gone(now=self._clock())
         return alive
 
-    def info(self) -> SessionInfo:
-        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime."""
+    def info(self, *, timeout: float | None = None) -> SessionInfo:
+        """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime.
+
+        `timeout` is in seconds; without it the policy's ``total`` holds.
+        """
+        now = self._clock()
+        deadline = self._settings.within(timeout, now=now)
+        lookup = self._settings.session_get(self.handle, now=now, utc=time.time(), deadline=deadline)
         try:
-            info = self._client.run(self._settings.session_get(self.handle, now=self._clock(), utc=time.time()))
+            info = self._client.run(lookup)
         except SessionGone:
             self.life.gone(now=self._clock())
             raise
@@ -264,19 +274,29 @@ class Client:
         """Go on with a session that was made before: see `vastroute.SessionHandle.load`."""
         return Session(self, handle=handle)
 
-    def endpoints(self) -> tuple[EndpointInfo, ...]:
-        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
-        return self._look_up_endpoints(inf)
+    def endpoints(self, *, timeout: float | None = None) -> tuple[EndpointInfo, ...]:
+        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on.
 
-    def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
-        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
-        self.endpoints()
+        `timeout` is in seconds; without it the policy's ``total`` holds, as for every look-up.
+        """
+        return self._look_up_endpoints(self._settings.within(timeout, now=self.clock()))
+
+    def workers(self, endpoint: str, *, timeout: float | None = None) -> tuple[WorkerInfo, ...]:
+        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key.
+
+        `timeout` is in seconds, over both look-ups.
+        """
+        deadline = self._settings.within(timeout, now=self.clock())
+        self._look_up_endpoints(deadline)
         found = self._settings.endpoint(endpoint)
-        return self.run(self._settings.workers_lookup(found, now=self.clock()))
+        return self.run(self._settings.workers_lookup(found, now=self.clock(), deadline=deadline))
 
-    def fetch_public_key(self) -> PublicKey:
-        """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
-        return self._fetch_public_key(inf)
+    def fetch_public_key(self, *, timeout: float | None = None) -> PublicKey:
+        """The engine's public key, fetched once; from then on the client's calls check signatures with it.
+
+        `timeout` is in seconds.
+        """
+        return self._fetch_public_key(self._settings.within(timeout, now=self.clock()))
 
     def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
@@ -315,14 +335,12 @@ class Client:
 
     def _fetch_public_key(self, deadline: float) -> PublicKey:
         if self._settings.public_key is None:
-            lookup = self._settings.public_key_lookup(now=self.clock())
-            lookup.limit_to(deadline, "total")
+            lookup = self._settings.public_key_lookup(now=self.clock(), deadline=deadline)
             self._settings.public_key = self.run(lookup)
         return self._settings.public_key
 
     def _look_up_endpoints(self, deadline: float) -> tuple[EndpointInfo, ...]:
-        lookup = self._settings.endpoints_lookup(now=self.clock())
-        lookup.limit_to(deadline, "total")
+        lookup = self._settings.endpoints_lookup(now=self.clock(), deadline=deadline)
         found = self.run(lookup)
         self._settings.learn(found)
         return found

@@ -102,19 +102,29 @@ class AsyncClient:
         """Go on with a session that was made before, perhaps in another process: see `vastroute.SessionHandle.load`."""
         return AsyncSession(self._library, self._settings, handle=handle)
 
-    async def endpoints(self) -> tuple[EndpointInfo, ...]:
-        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
-        return await self._look_up_endpoints(inf)
+    async def endpoints(self, *, timeout: float | None = None) -> tuple[EndpointInfo, ...]:
+        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on.
 
-    async def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
-        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
-        await self.endpoints()
+        `timeout` is in seconds; without it the policy's ``total`` holds, as for every look-up.
+        """
+        return await self._look_up_endpoints(self._settings.within(timeout, now=self._library.now()))
+
+    async def workers(self, endpoint: str, *, timeout: float | None = None) -> tuple[WorkerInfo, ...]:
+        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key.
+
+        `timeout` is in seconds, over both look-ups.
+        """
+        deadline = self._settings.within(timeout, now=self._library.now())
+        await self._look_up_endpoints(deadline)
         found = self._settings.endpoint(endpoint)
-        return await self.run(self._settings.workers_lookup(found, now=self._library.now()))
+        return await self.run(self._settings.workers_lookup(found, now=self._library.now(), deadline=deadline))
 
-    async def fetch_public_key(self) -> PublicKey:
-        """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
-        return await self._fetch_public_key(inf)
+    async def fetch_public_key(self, *, timeout: float | None = None) -> PublicKey:
+        """The engine's public key, fetched once; from then on the client's calls check signatures with it.
+
+        `timeout` is in seconds.
+        """
+        return await self._fetch_public_key(self._settings.within(timeout, now=self._library.now()))
 
     async def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
@@ -180,8 +190,7 @@ class AsyncClient:
         held = await self._library.by(deadline, self._key_lock.acquire)
         try:
             if self._settings.public_key is None:
-                lookup = self._settings.public_key_lookup(now=self._library.now())
-                lookup.limit_to(deadline, "total")
+                lookup = self._settings.public_key_lookup(now=self._library.now(), deadline=deadline)
                 self._settings.public_key = await self.run(lookup)
             return self._settings.public_key
         finally:
@@ -189,8 +198,7 @@ class AsyncClient:
                 self._key_lock.release()
 
     async def _look_up_endpoints(self, deadline: float) -> tuple[EndpointInfo, ...]:
-        lookup = self._settings.endpoints_lookup(now=self._library.now())
-        lookup.limit_to(deadline, "total")
+        lookup = self._settings.endpoints_lookup(now=self._library.now(), deadline=deadline)
         found = await self.run(lookup)
         self._settings.learn(found)
         return found
@@ -204,8 +212,7 @@ class AsyncClient:
             if self._worker_context is None:
                 root = self._settings.worker_root or kept_root()
                 if root is None:
-                    lookup = self._settings.worker_root_lookup(now=self._library.now())
-                    lookup.limit_to(deadline, "total")
+                    lookup = self._settings.worker_root_lookup(now=self._library.now(), deadline=deadline)
                     root = await self.run(lookup)
                     keep_root(root)
                 self._worker_context = worker_context(root, strict=self._settings.strict_worker_tls)

@@ -76,20 +76,28 @@ class AsyncSession(SessionView):
 
         return AsyncStream(self._library, begin)
 
-    async def health(self) -> bool:
-        """Whether the worker says that the session is alive. It adds nothing to its lifetime."""
-        lookup = self._settings.session_health(self.handle, now=self._library.now())
+    async def health(self, *, timeout: float | None = None) -> bool:
+        """Whether the worker says that the session is alive. It adds nothing to its lifetime.
+
+        `timeout` is in seconds; without it the policy's ``total`` holds.
+        """
+        now = self._library.now()
+        deadline = self._settings.within(timeout, now=now)
+        lookup = self._settings.session_health(self.handle, now=now, deadline=deadline)
         alive = await self._library.drive(lookup).run()
         if not alive:
             self.life.gone(now=self._library.now())
         return alive
 
-    async def info(self) -> SessionInfo:
+    async def info(self, *, timeout: float | None = None) -> SessionInfo:
         """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime.
 
-        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        `timeout` is in seconds; without it the policy's ``total`` holds. Raises an error under `vastroute.CallFailed`:
+        `vastroute.SessionGone` if the worker knows the session no more.
         """
-        lookup = self._settings.session_get(self.handle, now=self._library.now(), utc=time.time())
+        now = self._library.now()
+        deadline = self._settings.within(timeout, now=now)
+        lookup = self._settings.session_get(self.handle, now=now, utc=time.time(), deadline=deadline)
         try:
             info = await self._library.drive(lookup).run()
         except SessionGone:

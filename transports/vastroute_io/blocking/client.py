@@ -124,19 +124,29 @@ class Client:
         """Go on with a session that was made before, perhaps in another process: see `vastroute.SessionHandle.load`."""
         return Session(self._links, self._settings, handle=handle)
 
-    def endpoints(self) -> tuple[EndpointInfo, ...]:
-        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on."""
-        return self._look_up_endpoints(inf)
+    def endpoints(self, *, timeout: float | None = None) -> tuple[EndpointInfo, ...]:
+        """The account's endpoints, asked of the console with the account's key; their own keys are used from now on.
 
-    def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
-        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key."""
-        self.endpoints()
+        `timeout` is in seconds; without it the policy's ``total`` holds, as for every look-up.
+        """
+        return self._look_up_endpoints(self._settings.within(timeout, now=self._clock()))
+
+    def workers(self, endpoint: str, *, timeout: float | None = None) -> tuple[WorkerInfo, ...]:
+        """The workers of `endpoint` and their states; the endpoint is looked up with the account's key.
+
+        `timeout` is in seconds, over both look-ups.
+        """
+        deadline = self._settings.within(timeout, now=self._clock())
+        self._look_up_endpoints(deadline)
         found = self._settings.endpoint(endpoint)
-        return self.run(self._settings.workers_lookup(found, now=self._clock()))
+        return self.run(self._settings.workers_lookup(found, now=self._clock(), deadline=deadline))
 
-    def fetch_public_key(self) -> PublicKey:
-        """The engine's public key, fetched once; from then on the client's calls check signatures with it."""
-        return self._fetch_public_key(inf)
+    def fetch_public_key(self, *, timeout: float | None = None) -> PublicKey:
+        """The engine's public key, fetched once; from then on the client's calls check signatures with it.
+
+        `timeout` is in seconds.
+        """
+        return self._fetch_public_key(self._settings.within(timeout, now=self._clock()))
 
     def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
@@ -202,8 +212,7 @@ class Client:
         held = self._key_lock.acquire(timeout=self._left(deadline))
         try:
             if self._settings.public_key is None:
-                lookup = self._settings.public_key_lookup(now=self._clock())
-                lookup.limit_to(deadline, "total")
+                lookup = self._settings.public_key_lookup(now=self._clock(), deadline=deadline)
                 self._settings.public_key = self.run(lookup)
             return self._settings.public_key
         finally:
@@ -211,8 +220,7 @@ class Client:
                 self._key_lock.release()
 
     def _look_up_endpoints(self, deadline: float) -> tuple[EndpointInfo, ...]:
-        lookup = self._settings.endpoints_lookup(now=self._clock())
-        lookup.limit_to(deadline, "total")
+        lookup = self._settings.endpoints_lookup(now=self._clock(), deadline=deadline)
         found = self.run(lookup)
         self._settings.learn(found)
         return found
@@ -230,8 +238,7 @@ class Client:
             if self._worker_context is None:
                 root = self._settings.worker_root or kept_root()
                 if root is None:
-                    lookup = self._settings.worker_root_lookup(now=self._clock())
-                    lookup.limit_to(deadline, "total")
+                    lookup = self._settings.worker_root_lookup(now=self._clock(), deadline=deadline)
                     root = self.run(lookup)
                     keep_root(root)
                 self._worker_context = worker_context(root, strict=self._settings.strict_worker_tls)

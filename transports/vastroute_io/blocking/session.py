@@ -77,20 +77,28 @@ class Session(SessionView):
 
         return Stream(self._links, self._settings, begin)
 
-    def health(self) -> bool:
-        """Whether the worker says that the session is alive. It adds nothing to its lifetime."""
-        lookup = self._settings.session_health(self.handle, now=self._clock())
+    def health(self, *, timeout: float | None = None) -> bool:
+        """Whether the worker says that the session is alive. It adds nothing to its lifetime.
+
+        `timeout` is in seconds; without it the policy's ``total`` holds.
+        """
+        now = self._clock()
+        deadline = self._settings.within(timeout, now=now)
+        lookup = self._settings.session_health(self.handle, now=now, deadline=deadline)
         alive = Drive(self._links, self._settings, lookup).run()
         if not alive:
             self.life.gone(now=self._clock())
         return alive
 
-    def info(self) -> SessionInfo:
+    def info(self, *, timeout: float | None = None) -> SessionInfo:
         """What the worker knows of the session; `life` goes by it from then on. It adds nothing to its lifetime.
 
-        Raises an error under `vastroute.CallFailed`: `vastroute.SessionGone` if the worker knows the session no more.
+        `timeout` is in seconds; without it the policy's ``total`` holds. Raises an error under `vastroute.CallFailed`:
+        `vastroute.SessionGone` if the worker knows the session no more.
         """
-        lookup = self._settings.session_get(self.handle, now=self._clock(), utc=time.time())
+        now = self._clock()
+        deadline = self._settings.within(timeout, now=now)
+        lookup = self._settings.session_get(self.handle, now=now, utc=time.time(), deadline=deadline)
         try:
             info = Drive(self._links, self._settings, lookup).run()
         except SessionGone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, final
 
 import attrs
 
@@ -92,6 +92,12 @@ class AnyStream:
         await settled(_of(self._stream, "__aexit__", "__exit__")(kind, value, traceback))
 
 
+class LookupOptions(TypedDict, total=False):
+    """What the verbs that are no calls take."""
+
+    timeout: float | None
+
+
 @final
 class AnySession:
     """A session, asynchronous in any case."""
@@ -112,14 +118,14 @@ class AnySession:
         """The same for an answer that is wanted piece by piece."""
         return AnyStream(self._session.stream(route, payload, **self._timed(options)))
 
-    async def health(self) -> bool:
+    async def health(self, **options: Unpack[LookupOptions]) -> bool:
         """Whether the worker says that the session is alive."""
-        alive: bool = await settled(self._session.health())
+        alive: bool = await settled(self._session.health(**self._timed(options)))
         return alive
 
-    async def info(self) -> SessionInfo:
+    async def info(self, **options: Unpack[LookupOptions]) -> SessionInfo:
         """What the worker knows of the session."""
-        info: SessionInfo = await settled(self._session.info())
+        info: SessionInfo = await settled(self._session.info(**self._timed(options)))
         return info
 
     async def end(self) -> SessionEnded:
@@ -187,19 +193,19 @@ class AnyClient:
         """Go on with a session that was made before."""
         return AnySession(self.client.resume_session(handle), self.timed)
 
-    async def endpoints(self) -> tuple[EndpointInfo, ...]:
+    async def endpoints(self, **options: Unpack[LookupOptions]) -> tuple[EndpointInfo, ...]:
         """The account's endpoints."""
-        found: tuple[EndpointInfo, ...] = await settled(self.client.endpoints())
+        found: tuple[EndpointInfo, ...] = await settled(self.client.endpoints(**self.timed(options)))
         return found
 
-    async def workers(self, endpoint: str) -> tuple[WorkerInfo, ...]:
+    async def workers(self, endpoint: str, **options: Unpack[LookupOptions]) -> tuple[WorkerInfo, ...]:
         """The workers of `endpoint`."""
-        found: tuple[WorkerInfo, ...] = await settled(self.client.workers(endpoint))
+        found: tuple[WorkerInfo, ...] = await settled(self.client.workers(endpoint, **self.timed(options)))
         return found
 
-    async def fetch_public_key(self) -> PublicKey:
+    async def fetch_public_key(self, **options: Unpack[LookupOptions]) -> PublicKey:
         """The engine's public key."""
-        key: PublicKey = await settled(self.client.fetch_public_key())
+        key: PublicKey = await settled(self.client.fetch_public_key(**self.timed(options)))
         return key
 
     async def run(self, machine: Any) -> Any:
