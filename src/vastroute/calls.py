@@ -131,7 +131,7 @@ class Call:
         self._decoder: StreamDecoder | None = None
         self._events: deque[StreamEvent] | None = None
         self._is_away = False
-        """Whether the caller has taken an event and not come back for more."""
+        """Whether the caller has the head of a stream, or an event, and has not come back for more."""
         self._may_have_run = False
         """Whether any worker may have done the work, as far as is known of those that are over."""
 
@@ -216,13 +216,15 @@ class Call:
     def feed(self, events: Sequence[Event], *, now: float, reused: bool = False) -> float | None:
         """What `vastroute.Http1Connection.receive` gave; the instant by which more of this answer must come.
 
-        None once no more of it is wanted for now: the exchange is over, or a stream has something for the caller.
+        None once no more of it is wanted for now: the exchange is over, or a stream has something for the caller, who
+        gets its head before its events.
         """
         if (route := self._at_route) is not None:
             return route.feed(events, now=now, reused=reused)
         if (response := whole_answer(events)) is not None:
             self.receive(response, now=now)
             return None
+        has_begun = self._state is CallState.STREAMING
         for event in events:
             if type(event) is bytes:
                 self.chunk(event, now=now)
@@ -237,7 +239,10 @@ class Call:
         if self._state is CallState.SENDING:
             action = self._action
             return action.deadline if type(action) is Send else None
-        return self._more_by() if self._state in _READING and not self._events else None
+        if self._state is CallState.STREAMING and not has_begun:
+            self._is_away = True
+            return None
+        return None if self._events else self._more_by()
 
     def failed(
         self,

@@ -1005,6 +1005,16 @@ class TestStreams:
         assert call.stream_head is None
         assert (call.finished, taken(call)) == (False, [])
 
+    def test_a_driver_stops_at_the_head_whose_caller_may_take_time(self) -> None:
+        call = made(stream=True, silence=10.0)
+        granted(call)
+        assert call.feed([], now=NOW)
+        assert call.feed([ResponseHead(status=200, headers=CHUNKED)], now=NOW) is None
+        assert call.next_event(now=NOW + 60) is None
+        assert awaits(call, NOW + 60).deadline == NOW + 70
+        assert call.feed([b"data: 1\n"], now=NOW + 60) == NOW + 70
+        assert call.feed([b"\n"], now=NOW + 60) is None
+
     def test_silence_counts_from_the_wish_for_more(self) -> None:
         call = begun(silence=10.0)
         assert awaits(call).deadline == NOW + 10

@@ -9,11 +9,13 @@ import pytest
 
 from vastroute import (
     EntryKind,
+    HttpRequest,
     LimitReached,
     LocalProtocolError,
     Origin,
     ServerSentEvent,
     StreamEvent,
+    WorkPolicy,
 )
 from vastroute_testing import (
     BEGIN,
@@ -23,6 +25,7 @@ from vastroute_testing import (
     WorkerPlan,
     stream_answer,
 )
+from vastroute_testing.schedule import shifted
 
 from .worlds import Streaming, World, engine_of, idle
 
@@ -197,3 +200,32 @@ async def test_the_callers_pauses_count_for_the_whole_call(world: World) -> None
             await anext(events)
         assert caught.value.limit == "total"
         assert world.now() == BEGIN + 60
+
+
+async def test_entering_waits_for_the_head_and_for_no_event(world: World) -> None:
+    engine = engine_of()
+
+    def serve(request: HttpRequest, now: float) -> Schedule:
+        worker = engine.worker_at(request.origin)
+        if worker is None:
+            return engine.serve(request, now=now)
+        head, *rest = worker.serve(request, now=now)
+        return (head, *shifted(tuple(rest), 30))
+
+    async with world.client(serve) as client:
+        began = world.now()
+        async with client.stream("demo", "/stream", {}) as events:
+            assert world.now() - began < 5
+            assert events.status == 200
+            assert [entry.kind for entry in events.record][-1] is EntryKind.STREAMING
+            assert len([event async for event in events]) == 4
+            assert world.now() - began >= 30
+
+
+async def test_who_enters_may_take_time_before_the_first_event(world: World) -> None:
+    async with (
+        world.client(engine_of(), work_policy=WorkPolicy(silence=10)) as client,
+        client.stream("demo", "/stream", {}) as events,
+    ):
+        await world.sleep(60)
+        assert len([event async for event in events]) == 4
