@@ -5,12 +5,16 @@ All of it in virtual time: a peer that does nothing for ever costs nothing here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from math import inf, nan
 from typing import Any
 
+import attrs
 import pytest
+import trio
 
 from vastroute import (
     CallFailed,
@@ -18,9 +22,11 @@ from vastroute import (
     HttpRequest,
     InvalidValue,
     LimitReached,
+    Origin,
     Pause,
     Phase,
     RetryPolicy,
+    WorkPolicy,
 )
 from vastroute_testing import (
     BEGIN,
@@ -37,7 +43,38 @@ from vastroute_testing.conformance.verbs import AnyClient
 from vastroute_testing.fault_table import EVERY
 from vastroute_testing.schedule import shifted
 
-from .worlds import World, assert_tidy, engine_of
+from .worlds import AsyncioWorld, Streaming, TrioWorld, World, assert_tidy, engine_of
+
+
+@attrs.define
+class Stubborn:
+    """A stream that takes its time, cancelled or not where it receives, and else is as the memory stream in it."""
+
+    world: World
+    inner: Streaming
+    sending: float = 0
+    receiving: float = 0
+
+    async def send(self, data: bytes) -> None:
+        await self.world.sleep_until(self.world.now() + self.sending)
+        await self.inner.send(data)
+
+    async def receive(self, most: int) -> bytes:
+        data = await self.inner.receive(most)
+        if isinstance(self.world, TrioWorld):
+            with trio.CancelScope(shield=True):
+                await self.world.sleep(self.receiving)
+        elif isinstance(self.world, AsyncioWorld):
+            sleeping = asyncio.ensure_future(self.world.sleep(self.receiving))
+            while not sleeping.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(sleeping)
+        else:
+            await self.world.sleep(self.receiving)
+        return data
+
+    async def close(self) -> None:
+        await self.inner.close()
 
 
 async def failure(work: Awaitable[Any]) -> CallFailed:
@@ -63,6 +100,28 @@ async def test_the_total_is_shorter_than_connecting(world: World) -> None:
             began = world.now()
             assert await limit_of(client.call("demo", "/echo", {}, timeout=4)) == "total"
             assert world.now() == began + 4
+
+
+@pytest.mark.parametrize("sending", [0, inf])
+async def test_an_answer_that_outlasts_its_limit_counts_and_the_worker_has_a_limit_of_its_own(
+    world: World, sending: float
+) -> None:
+    engine = engine_of()
+
+    async def opens(origin: Origin) -> Streaming:
+        inner = await world.stream(engine, origin)
+        is_engine = engine.worker_at(origin) is None
+        return Stubborn(world, inner, receiving=10) if is_engine else Stubborn(world, inner, sending)
+
+    policies: dict[str, Any] = {"policy": RetryPolicy(ask_limit=3), "work_policy": WorkPolicy(first_byte=7)}
+    async with world.client(connect=world.connect(opens), **policies) as client:
+        if sending:
+            assert await limit_of(client.call("demo", "/echo", {})) == "first_byte"
+            assert world.now() == BEGIN + 17
+        else:
+            assert (await client.call("demo", "/echo", {})).status == 200
+            assert world.now() == BEGIN + 10
+        assert_tidy(client)
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------

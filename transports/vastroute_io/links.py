@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar, final
 
-from vastroute import Http1Connection, Origin, Phase, Send
+from vastroute import Done, GiveUp, Http1Connection, Origin, Phase, Send
 
 S = TypeVar("S")
 
@@ -14,6 +14,8 @@ Place: TypeAlias = tuple[Origin, bool]
 
 MOST = 65536
 """Bytes that are read at once."""
+OVER = (Done, GiveUp)
+"""The actions after which there is nothing to do."""
 
 
 @final

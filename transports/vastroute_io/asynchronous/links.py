@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from vastroute import Guard, Origin, Pool, Send, Ticket, Use, Wait
+from vastroute import Guard, Open, Origin, Pool, Send, Ticket, Use, Wait
 
 from ..links import Link, Place, place_of
 from ..settings import Settings
@@ -55,16 +55,18 @@ class AsyncLinks(ABC, Generic[S]):
     async def _open(self, origin: Origin, guard: Guard | None, *, is_worker: bool) -> S:
         """A new stream to `origin`, TLS included if its scheme is https."""
 
-    async def acquire(self, send: Send) -> Link[S]:
-        """A connection for one exchange: a kept one, or a new one, perhaps after waiting for a place."""
+    def decide(self, send: Send, *, now: float) -> Use[Link[S]] | Open | Wait[Place, Link[S]]:
+        """What the pool says of a connection for one exchange. It has to be used, or else `follow` be called."""
+        decision = self.pool.acquire(place_of(send), now=now, fresh=send.fresh)
+        return self._quiet(decision, now=now) if type(decision) is Use else decision
+
+    async def follow(self, decision: Open | Wait[Place, Link[S]], send: Send) -> Link[S]:
+        """What `decide` said, where it was not a connection: a new one, perhaps after waiting for a place."""
+        if isinstance(decision, Wait):
+            given = self._quiet(await self._wait(decision.ticket), now=self.now())
+            if isinstance(given, Use):
+                return given.connection
         place = place_of(send)
-        decision = self.pool.acquire(place, now=self.now(), fresh=send.fresh)
-        if type(decision) is Wait:
-            decision = await self._wait(decision.ticket)
-        while type(decision) is Use:
-            if decision.connection.is_quiet():
-                return decision.connection
-            decision = self.pool.replace(decision.connection, now=self.now())
         origin, is_worker = place
         try:
             if self._connect is not None:
@@ -84,7 +86,13 @@ class AsyncLinks(ABC, Generic[S]):
         self._wake(self.pool.release(link, now=now, reusable=link.http.reusable))
         return self.pool.to_close(now=now)
 
-    async def _wait(self, ticket: Ticket[Place, Link[S]]) -> Any:
+    def _quiet(self, decision: Use[Link[S]] | Open, *, now: float) -> Use[Link[S]] | Open:
+        """`decision`, or another one in place of a kept connection that its peer has closed or spoken on unasked."""
+        while isinstance(decision, Use) and not decision.connection.is_quiet():
+            decision = self.pool.replace(decision.connection, now=now)
+        return decision
+
+    async def _wait(self, ticket: Ticket[Place, Link[S]]) -> Use[Link[S]] | Open:
         event = self._waiting[ticket] = self._event()
         try:
             await event.wait()

@@ -37,14 +37,18 @@ class Links(AsyncLinks[ByteStream]):
         super().__init__(settings, connector, engine_tls, worker_tls)
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def now(self) -> float:
-        """The loop's monotonic seconds. Raises `vastroute.LocalProtocolError` in another loop than the first one."""
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The client's loop. Raises `vastroute.LocalProtocolError` in another one than the first."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None:
                 raise LocalProtocolError("a client belongs to the event loop it was first used in: make one in each")
             self._loop = loop
-        return loop.time()
+        return loop
+
+    def now(self) -> float:
+        """The loop's monotonic seconds. Raises as `loop`."""
+        return self.loop().time()
 
     def release(self, link: AsyncioLink, *, now: float) -> None:
         """The exchange is over, well or badly: the connection goes back, or is closed by force."""

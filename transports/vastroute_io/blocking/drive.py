@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, final
 
-from vastroute import Done, GiveUp, Machine, Receive, Send, WaitUntil
+from vastroute import Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES
-from ..links import MOST
+from ..links import MOST, OVER
 from ..settings import Settings, Watch
 from .links import BlockingLink, Links
 
@@ -57,7 +57,7 @@ class Drive(Generic[T]):
         action = self._machine.next_action(now=now)
         if self._watch is not None:
             self._watch.tell()
-        return None if isinstance(action, Done | GiveUp) else action
+        return None if isinstance(action, OVER) else action
 
     def _do(self, action: Send | Receive | WaitUntil) -> Send | Receive | WaitUntil | None:
         """Wait, or have one request answered, or more of an answer: what came of it is told to the machine.
