@@ -79,13 +79,17 @@ class WrittenHead:
     """Whether a plain answer to it may be read here."""
 
 
+_LONGEST = 4096
+"""Bytes of an answer's head that is worth remembering; a peer could fill the memory with longer ones."""
+
+
 @final
 class HeadMemory:
     """What the connections of one client know of heads, so that a new one need not write and read them all anew.
 
     Servers and clients repeat themselves, at least for a second. It holds `most` heads of requests, keys among them,
-    and as many of answers; then the oldest go. Give it to each `Http1Connection` of a client, and use those from one
-    thread at a time. Raises `InvalidValue` if `most` is below 1.
+    and as many of answers of at most 4 KiB; then the oldest go. Give it to each `Http1Connection` of a client, and
+    use those from one thread at a time. Raises `InvalidValue` if `most` is below 1.
     """
 
     __slots__ = ("_most", "_read", "_written")
@@ -102,7 +106,7 @@ class HeadMemory:
         known = self._read.get(data)
         if known is None:
             known = read_head(data)
-            if known is not None:
+            if known is not None and len(data) <= _LONGEST:
                 self._read[data] = known
                 if len(self._read) > self._most:
                     self._read.popitem(last=False)

@@ -27,7 +27,7 @@ _SECRETS = re.compile(
 )
 _TEXTS = json.JSONDecoder(parse_int=str, parse_float=str)
 _SPACE = frozenset(" \t\r\n")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NO_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', re.DOTALL)
 _DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -55,7 +55,7 @@ def parse_body(body: bytes, limits: Limits) -> tuple[bytes, Any]:
     text = whole.removeprefix("\ufeff").strip(" \t\r\n")
     if not text:
         raise ValueError("the answer is empty")
-    if text.count("[") + text.count("{") > limits.max_depth and _depth(text) > limits.max_depth:
+    if text.count("[") + text.count("{") > limits.max_depth and _is_deeper(text, limits.max_depth):
         raise ValueError("the answer is nested too deeply")
     try:
         value, end = (_SHORT if len(text) <= _MOST_DIGITS else _LONG).raw_decode(text)
@@ -186,13 +186,14 @@ _SHORT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant
 _LONG = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole)
 
 
-def _depth(text: str) -> int:
-    """How deep the brackets of `text` nest, those inside strings left out."""
-    deepest = depth = 0
-    for character in _STRING.sub("", text):
-        if character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
+def _is_deeper(text: str, most: int) -> bool:
+    """Whether the brackets of `text` nest deeper than `most`, those inside strings left out."""
+    depth = 0
+    for bracket in _NO_BRACKETS.sub("", text):
+        if bracket in "]}":
             depth -= 1
-    return deepest
+        elif depth == most:
+            return True
+        else:
+            depth += 1
+    return False

@@ -80,12 +80,16 @@ def split_url(url: str) -> tuple[Origin, str]:
     return Origin(scheme=scheme, host=host, port=port), path
 
 
+_LONGEST = 512
+"""Characters of an address that is worth remembering; an engine could fill the memory with longer ones."""
+
+
 @final
 class AddressMemory:
     """The addresses of workers that one client has read, so that it need not read the same one for every grant.
 
-    It holds `most`; then the oldest go. Give it to each `vastroute.RouteCall` of a client, and use those from one
-    thread at a time. Raises `InvalidValue` if `most` is below 1.
+    It holds `most` of up to 512 characters; then the oldest go. Give it to each `vastroute.RouteCall` of a client, and
+    use those from one thread at a time. Raises `InvalidValue` if `most` is below 1.
     """
 
     __slots__ = ("_known", "_most")
@@ -100,9 +104,11 @@ class AddressMemory:
         """The origin and the path of `url`: the same objects as last time. Raises `InvalidValue` as it did then."""
         known = self._known.get(url)
         if known is None:
-            known = self._known[url] = split_url(url)
-            if len(self._known) > self._most:
-                self._known.popitem(last=False)
+            known = split_url(url)
+            if len(url) <= _LONGEST:
+                self._known[url] = known
+                if len(self._known) > self._most:
+                    self._known.popitem(last=False)
         return known
 
 

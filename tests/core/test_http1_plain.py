@@ -259,6 +259,18 @@ class TestHeadMemory:
             assert isinstance(head, ResponseHead)
             assert head.status == status
 
+    @pytest.mark.parametrize(("length", "is_held"), [(4096, True), (4097, False)])
+    def test_a_long_head_is_not_held(self, length: int, is_held: bool) -> None:
+        heads, end = HeadMemory(), PLAIN.index(b"\r\n\r\n")
+        answer = PLAIN[:end] + b"\r\nx-long: ".ljust(length - end - 4, b"x") + PLAIN[end:]
+        given = []
+        for _ in range(2):
+            connection = Http1Connection(heads=heads)
+            connection.send(REQUEST)
+            given.append(connection.receive(answer)[0])
+        assert given[0] == given[1]
+        assert (given[0] is given[1]) is is_held
+
     def test_no_key_shows(self) -> None:
         heads = HeadMemory()
         Http1Connection(heads=heads).send(REQUEST)

@@ -171,6 +171,12 @@ class TestAddressMemory:
         first, _ = addresses.split("https://worker.example")
         assert addresses.split("https://worker.example")[0] is first
 
+    def test_a_long_address_is_not_held(self) -> None:
+        addresses, longest = AddressMemory(), "https://worker.example/".ljust(512, "a")
+        assert addresses.split(longest)[0] is addresses.split(longest)[0]
+        assert addresses.split(longest + "a") == split_url(longest + "a")
+        assert addresses.split(longest + "a")[0] is not addresses.split(longest + "a")[0]
+
     def test_what_is_refused_is_refused_every_time(self) -> None:
         addresses = AddressMemory()
         for _ in range(2):

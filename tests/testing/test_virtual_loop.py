@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any
 
 import pytest
@@ -69,9 +70,11 @@ def test_sockets_are_refused() -> None:
     run(main)
 
 
-def test_waiting_for_ever_is_refused() -> None:
+@pytest.mark.parametrize("seconds", [None, inf])
+def test_waiting_for_ever_is_refused(seconds: float | None) -> None:
     async def main() -> None:
-        await asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_future()
 
     loop = VirtualLoop()
     with pytest.raises(LocalProtocolError, match="would hang for ever"):

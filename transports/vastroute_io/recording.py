@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, final
 
-from vastroute import CONSOLE, ENGINE, InvalidValue, Machine, Origin, Verifier
+from vastroute import ENGINE, InvalidValue, Machine, Origin, Verifier
 
 T = TypeVar("T")
 _MOST: Final = 16 * 1024 * 1024
@@ -69,7 +69,6 @@ class Recorder:
         machine: Machine[T],
         *,
         engine: Origin = ENGINE,
-        console: Origin | None = CONSOLE,
         verifier: Verifier | None = None,
     ) -> Machine[T]:
         """A machine that does what `machine` does, and is written down when it is over. Drive it in its place.

@@ -235,7 +235,7 @@ class Settings:
         """`machine` as a driver is to drive it: written down, if somebody wants that."""
         if self.recorder is None:
             return machine
-        return self.recorder.record(machine, engine=self.engine, console=self.console, verifier=self.verifier())
+        return self.recorder.record(machine, engine=self.engine, verifier=self.verifier())
 
     def deadline(self, options: RouteOptions | WorkOptions, *, now: float) -> float:
         """When a call that begins `now` must be over, in monotonic seconds. Raises `InvalidValue` if it cannot be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
+from contextvars import Context
 from math import inf, nextafter
 from typing import Any, TypeVar, TypeVarTuple, final
 
@@ -38,6 +39,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Monotonic seconds, from a large odd number on."""
         return self._instant
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See ``asyncio.loop.call_at``: what is never due is not waited for, a day at a time."""
+        if when == inf:
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        return super().call_at(when, callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
         """See ``asyncio.loop.run_in_executor``: until the thread is done, no time passes."""
