@@ -45,7 +45,7 @@ from vastroute.errors import (
 )
 from vastroute.messages import USER_AGENT, Grant, HttpRequest, HttpResponse
 from vastroute.policy import Limits
-from vastroute.sessions import SWEEP
+from vastroute.sessions import LATEST, LONGEST, SWEEP
 
 SIGNATURE = "c2lnbmVk/+w=="
 # Odd on purpose: spaces, a number's spelling, an unknown field, and a field's order that no writer would repeat.
@@ -344,6 +344,42 @@ def test_a_session_that_was_not_made(response: HttpResponse, advice: Advice, tex
     assert caught.value.retry_after == (3.0 if response.status == 429 else None)
 
 
+HELD: dict[str, Callable[[HttpResponse], object]] = {
+    "create": lambda response: decode_session_create(response, grant=grant(BARE), request_idx=7, utc=UTC),
+    "get": lambda response: decode_session_get(response, handle(grant=grant(BARE), request_idx=7), utc=UTC),
+    "health": lambda response: decode_session_health(response, handle(grant=grant(BARE), request_idx=7)),
+    "end": lambda response: decode_session_end(response, handle(grant=grant(BARE), request_idx=7)),
+}
+"""Each reading, of an answer about a session whose grant has no number, so that one is held beside it."""
+
+
+@pytest.mark.parametrize("decode", HELD.values(), ids=HELD)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>"), (200, {}), (200, TOLD | {"session_id": 5}), (299, {}), (300, {}), (401, {}), (503, None)],
+)
+def test_every_error_names_the_number_and_quotes_the_answer(
+    decode: Callable[[HttpResponse], object], status: int, body: Any
+) -> None:
+    response = answer(status, body, ("retry-after", "3"))
+    with pytest.raises(CallFailed) as caught:
+        decode(response)
+    error = caught.value
+    assert (error.request_idx, error.phase, error.outcome) == (7, Phase.WORKER, Outcome.ANSWERED)
+    assert (error.status, error.retry_after) == (status, 3.0)
+    assert error.excerpt[:3] == response.body[:3].decode()
+
+
+def test_a_session_that_is_gone_names_the_number() -> None:
+    with pytest.raises(SessionGone) as caught:
+        HELD["get"](answer(410, {"error": "session already closed"}))
+    assert (caught.value.request_idx, caught.value.status) == (7, 410)
+    # The grant's own number is the one that the engine knows.
+    with pytest.raises(SessionGone) as caught:
+        decode_session_get(answer(410), handle(request_idx=7), utc=UTC)
+    assert caught.value.request_idx == 1004
+
+
 def test_no_error_repeats_the_signature() -> None:
     bodies = [RAW, json.dumps({"error": json.dumps(TOLD)}).encode(), f"<p>{SIGNATURE}</p>".encode()]
     for body in bodies:
@@ -438,6 +474,24 @@ def test_a_saved_grant_beyond_the_limits_is_refused() -> None:
         SessionHandle.load(handle().save(), limits=Limits(max_body=10))
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("request_idx", 1, 2**63 - 1),
+        ("sent", 0, 2**63 - 1),
+        ("lifetime", math.ulp(0.0), LONGEST),
+        ("expiration", math.ulp(0.0), LATEST),
+        ("clock_ahead", -LATEST, LATEST),
+    ],
+)
+def test_how_far_the_numbers_of_a_handle_go(name: str, least: float, most: float) -> None:
+    for value in (least, most):
+        assert getattr(handle(**{name: value}), name) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(InvalidValue, match=f"{name} must be"):
+            handle(**{name: value})
+
+
 def test_a_handle_needs_a_grant() -> None:
     with pytest.raises(InvalidValue, match="grant"):
         handle(grant=RAW)
@@ -481,6 +535,9 @@ def test_every_request_adds_a_whole_lifetime_on_top() -> None:
     [
         (lambda session: session.request_answered(1, 204, now=NOW), 1, 0),
         (lambda session: session.request_answered(1, 499, now=NOW), 1, 0),
+        (lambda session: session.request_answered(1, 299, now=NOW), 1, 0),
+        (lambda session: session.request_answered(1, 300, now=NOW), 1, 1),
+        (lambda session: session.request_answered(1, 101, now=NOW), 1, 1),
         (lambda session: session.request_answered(1, 422, now=NOW), 1, 1),
         (lambda session: session.request_answered(1, 500, now=NOW), 1, 1),
         (lambda session: session.request_answered(1, 404, now=NOW), 1, 1),

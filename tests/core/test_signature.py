@@ -190,6 +190,10 @@ class TestForms:
         verdict = verify(grant, KEY, forms=[*FORMS, form])
         assert (verdict.verified, verdict.form, verdict.covers) == (True, "mine", ("reqnum", "url"))
 
+    def test_a_form_whose_fields_are_missing_ends_no_search(self) -> None:
+        forms = [SigningForm(name="mine", fields=("nowhere",)), URL_FORM]
+        assert verify(signed(SAMPLE), KEY, forms=forms).form == URL_FORM.name
+
     @pytest.mark.parametrize("forms", [(), ("url",), (URL_FORM, SigningForm(name=URL_FORM.name, fields=("cost",)))])
     def test_useless_tables_are_refused(self, forms: Any) -> None:
         with pytest.raises(InvalidValue, match="forms must"):
@@ -282,6 +286,18 @@ class TestKeys:
         tiny = rsa.RSAPublicNumbers(65537, 2**1022 + 1).public_key()
         with pytest.raises(InvalidValue, match="1023 bits"):
             PublicKey.load(tiny, min_bits=1024)
+
+    @pytest.mark.parametrize(
+        "encoded", [SPKI_PEM, PKCS1_PEM.decode(), SPKI_DER, PKCS1_DER, base64.b64encode(SPKI_DER), PRIVATE.public_key()]
+    )
+    def test_the_least_size_holds_however_a_key_is_written(self, encoded: Any) -> None:
+        assert PublicKey.load(encoded, min_bits=2048) == KEY
+        with pytest.raises(InvalidValue, match="2048 bits, and 2049"):
+            PublicKey.load(encoded, min_bits=2049)
+
+    def test_the_largest_size(self) -> None:
+        largest = rsa.RSAPublicNumbers(65537, 2**16384 - 1).public_key()
+        assert PublicKey.load(largest, min_bits=16384).bits == 16384
 
     @pytest.mark.parametrize("min_bits", [0, 1023, 16385, True, 2048.0, "2048"])
     def test_senseless_least_sizes_are_refused(self, min_bits: Any) -> None:
