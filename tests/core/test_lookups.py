@@ -220,7 +220,16 @@ def pem(der: bytes, *, width: int = 64, end: str = "\n") -> bytes:
 
 
 class TestWorkerRoot:
-    @pytest.mark.parametrize("data", [DER, pem(DER), pem(DER, width=10, end="\r\n"), b"root:\n" + pem(DER) + b"end"])
+    @pytest.mark.parametrize(
+        "data",
+        [
+            DER,
+            pem(DER),
+            pem(DER, width=10, end="\r\n"),
+            b"root:\n" + pem(DER) + b"end",
+            pem(DER) + b"-----END CERTIFICATE-----\n",
+        ],
+    )
     def test_the_pin_is_of_the_certificate_not_of_the_file(self, data: bytes) -> None:
         assert read_worker_root(data, pins=PIN) == DER
         assert read_worker_root(data, pins=None) == DER
@@ -310,7 +319,15 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("decode", [endpoints, workers])
     @pytest.mark.parametrize("status", [200, 400, 500])
-    @pytest.mark.parametrize("body", [f"<{KEY.reveal()}>", f'{{"error": "{KEY.reveal()}"}}', f'["{KEY.reveal()}"]'])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            f"<{KEY.reveal()}>",
+            f'{{"error": "{KEY.reveal()}"}}',
+            f'["{KEY.reveal()}"]',
+            f'{{"workers": "{KEY.reveal()}", "results": null}}',
+        ],
+    )
     def test_the_key_is_masked(self, decode: Decode, status: int, body: str) -> None:
         try:
             found: object = decode(message(body.encode(), status=status))

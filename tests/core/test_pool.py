@@ -25,8 +25,8 @@ EMPTY: Holding[int] = Holding(in_use=(), idle=(), opening=0, served=0, waiting=0
 class PoolMachine(RuleBasedStateMachine):
     """Drives a pool in every order there is, beside a plain account of what must be where."""
 
-    @initialize(max_connections=st.integers(1, 3), max_idle=st.integers(0, 4))
-    def begin(self, max_connections: int, max_idle: int) -> None:
+    @initialize(max_connections=st.integers(1, 3), max_idle=st.integers(0, 4), busy=st.integers(0, 3))
+    def begin(self, max_connections: int, max_idle: int, busy: int) -> None:
         self.limits = PoolLimits(max_connections=max_connections, max_idle=max_idle, idle_seconds=IDLE_SECONDS)
         self.pool: Pool[str, int] = Pool(self.limits)
         self.now = 1e6
@@ -40,6 +40,20 @@ class PoolMachine(RuleBasedStateMachine):
         self.released_at: dict[int, float] = {}
         self.closed: set[int] = set()
         self.is_closed = False
+        # Most of what can go wrong begins where all connections are in use: few steps would lead there by themselves.
+        for _ in range(min(busy, max_connections)):
+            self.open()
+
+    def open(self) -> None:
+        origin = ORIGINS[0]
+        self.acquire(origin, fresh=False)
+        self.opening[origin] -= 1
+        self.connected(origin)
+
+    def connected(self, origin: str) -> None:
+        connection = len(self.opened_at)
+        self.opened_at[connection] = self.used[connection] = origin
+        self.pool.opened(origin, connection)
 
     def given(self, origin: str, decision: Use[int] | Open, *, fresh: bool) -> None:
         if isinstance(decision, Open):
@@ -62,7 +76,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert ticket.origin == origin
         self.served[ticket] = origin
 
-    @rule(origin=st.sampled_from(ORIGINS), fresh=st.booleans())
+    @rule(origin=st.sampled_from(ORIGINS), fresh=st.sampled_from([False, False, False, True]))
     def acquire(self, origin: str, fresh: bool) -> None:
         full = self.held(origin) == self.limits.max_connections
         match self.pool.acquire(origin, now=self.now, fresh=fresh):
@@ -83,19 +97,17 @@ class PoolMachine(RuleBasedStateMachine):
         return used + self.opening[origin] + sum(each == origin for each in self.served.values())
 
     @precondition(lambda self: any(self.opening.values()))
-    @rule(data=st.data(), success=st.booleans())
+    @rule(data=st.data(), success=st.sampled_from([True, True, True, False]))
     def connect(self, data: st.DataObject, success: bool) -> None:
         origin = data.draw(st.sampled_from([origin for origin in ORIGINS if self.opening[origin]]))
         self.opening[origin] -= 1
         if success:
-            connection = len(self.opened_at)
-            self.opened_at[connection] = self.used[connection] = origin
-            self.pool.opened(origin, connection)
+            self.connected(origin)
         else:
             self.woken(origin, self.pool.failed(origin))
 
     @precondition(lambda self: self.used)
-    @rule(data=st.data(), end=st.sampled_from(["reusable", "not reusable", "lost"]))
+    @rule(data=st.data(), end=st.sampled_from(["reusable"] * 4 + ["not reusable", "lost"]))
     def end_exchange(self, data: st.DataObject, end: str) -> None:
         connection = data.draw(st.sampled_from(sorted(self.used)))
         origin = self.used.pop(connection)
@@ -143,17 +155,21 @@ class PoolMachine(RuleBasedStateMachine):
         assert not ticket.served
         assert self.pool.give_up(ticket, now=self.now) is None
 
-    @rule(seconds=st.sampled_from([0.5, 4.0, IDLE_SECONDS]))
-    def pass_time(self, seconds: float) -> None:
+    @precondition(lambda self: self.opened_at)
+    @rule(seconds=st.sampled_from([0.5, 0.5, 0.5, 4.0, IDLE_SECONDS]), drain=st.booleans())
+    def pass_time(self, seconds: float, drain: bool) -> None:
         self.now += seconds
+        if drain:
+            self.drain()
 
-    @rule()
     def drain(self) -> None:
         self.take_back(self.pool.to_close(now=self.now))
         for holding in self.pool.inspect().values():
             for connection in holding.idle:
                 assert self.now - self.released_at[connection] < IDLE_SECONDS
 
+    # A closed pool keeps nothing: it comes late, or there would be little to see.
+    @precondition(lambda self: len(self.opened_at) > 5 and not self.is_closed)
     @rule()
     def close(self) -> None:
         self.is_closed = True
@@ -271,6 +287,33 @@ def test_who_waits_for_a_fresh_connection_is_not_given_a_used_one() -> None:
     assert pool.release("c0", now=2.0, reusable=True) is waiting.ticket
     assert pool.take(waiting.ticket) == Open()
     assert pool.to_close(now=2.0) == ["c0"]
+
+
+@pytest.mark.parametrize("reusable", [True, False])
+def test_the_first_in_line_is_given_what_was_released_if_it_may_be_used_again(reusable: bool) -> None:
+    pool = make(1, PoolLimits(max_connections=1))
+    pool.acquire("engine", now=1.0)
+    first, second = (pool.acquire("engine", now=1.0) for _ in range(2))
+    assert isinstance(first, Wait)
+    assert isinstance(second, Wait)
+    assert pool.release("c0", now=2.0, reusable=reusable) is first.ticket
+    assert not second.ticket.served
+    assert pool.take(first.ticket) == (Use(connection="c0") if reusable else Open())
+    assert pool.to_close(now=2.0) == ([] if reusable else ["c0"])
+    in_use, opening = (("c0",), 0) if reusable else ((), 1)
+    assert pool.inspect() == {"engine": Holding(in_use=in_use, idle=(), opening=opening, served=0, waiting=1)}
+
+
+def test_what_was_granted_and_is_given_up_goes_to_the_next_in_line_until_it_is_too_old() -> None:
+    pool = make(1, PoolLimits(max_connections=1, idle_seconds=10.0))
+    pool.acquire("engine", now=1.0)
+    waits = [pool.acquire("engine", now=1.0) for _ in range(3)]
+    first, second, third = (wait.ticket for wait in waits if isinstance(wait, Wait))
+    assert pool.release("c0", now=2.0, reusable=True) is first
+    assert pool.give_up(first, now=11.9) is second
+    assert pool.give_up(second, now=12.0) is third
+    assert pool.to_close(now=12.0) == ["c0"]
+    assert pool.take(third) == Open()
 
 
 def test_a_connection_that_was_granted_and_given_up_ages_from_its_release() -> None:

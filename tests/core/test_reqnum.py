@@ -45,6 +45,9 @@ class TestTracker:
             (ReqnumOrder.OUTSIDE, 100),
         ]
 
+    def test_how_much_it_remembers_by_default(self) -> None:
+        assert orders(ReqnumTracker(), 100, 1, 0)[1:] == [(ReqnumOrder.LATE, 99), (ReqnumOrder.OUTSIDE, 100)]
+
     def test_a_window_of_one_knows_the_highest_only(self) -> None:
         assert [order for order, _ in orders(ReqnumTracker(window=1), 1, 2, 2, 1)] == [
             ReqnumOrder.FRESH,
