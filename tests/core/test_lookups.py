@@ -430,7 +430,8 @@ def test_a_session_that_is_gone_is_asked_about_once() -> None:
     request = encode_public_key()
     lookup = Lookup(request, decode, rng=lambda: 0.5, deadline=NOW + 100)
     assert isinstance(lookup.next_action(now=NOW), Send)
-    lookup.receive(HttpResponse(status=410), now=NOW)
-    assert isinstance(lookup.next_action(now=NOW), GiveUp)
+    lookup.receive(HttpResponse(status=410), now=NOW + 1)
+    assert isinstance(lookup.next_action(now=NOW + 1), GiveUp)
+    assert [entry.at for entry in lookup.record] == [NOW, NOW + 1]
     with pytest.raises(SessionGone):
         lookup.result()

@@ -137,6 +137,7 @@ def test_a_held_number_is_a_number(request_idx: Any) -> None:
 
 
 def test_a_session_id_is_written_as_json() -> None:
+    assert handle(session_id="a" * 200).session_id == "a" * 200
     request = encode_session_get(handle(session_id='a"b\u00e9'))
     assert json.loads(request.body)["session_id"] == 'a"b\u00e9'
     assert request.body.startswith(b'{"session_id": "a\\"b\\u00e9", ')
@@ -388,7 +389,10 @@ def test_no_error_repeats_the_signature() -> None:
                 decode_session_get(answer(status, body), handle(), utc=UTC)
             assert SIGNATURE not in repr(vars(caught.value))
             assert SIGNATURE not in str(caught.value)
+    lone = grant(RAW.replace(SIGNATURE.encode(), b"\\ud800"))
     unsigned = grant(RAW.replace(SIGNATURE.encode(), b""))
+    with pytest.raises(Refused, match="in plain words"):
+        decode_session_end(answer(500, b"in plain words"), handle(grant=lone))
     with pytest.raises(Refused, match="in plain words"):
         decode_session_end(answer(500, b"in plain words"), handle(grant=unsigned))
 

@@ -268,6 +268,10 @@ class TestKeys:
         with pytest.raises(InvalidValue, match=reason):
             PublicKey.load(data)
 
+    def test_text_that_is_no_text_is_no_pem_either(self) -> None:
+        with pytest.raises(InvalidValue, match="damaged"):
+            PublicKey.from_pem("\ud800")
+
     def test_a_refused_private_key_is_not_repeated(self) -> None:
         with pytest.raises(InvalidValue) as caught:
             PublicKey.load(PRIVATE_PEM)
