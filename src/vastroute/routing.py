@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .reqnum import ReqnumTracker, ReqnumVerdict
     from .verification import Verifier
 
-_NOT_BEGUN = frozenset({401, 403, 425, 429, 503})
+_NOT_BEGUN = frozenset({425, 429, 503})
 """Statuses that say that an ask was not taken; after any other trouble without a number it may have been."""
 
 

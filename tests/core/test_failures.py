@@ -168,6 +168,14 @@ def test_an_exception_that_was_being_handled_is_not_what_broke_the_exchange() ->
     assert error.outcome is Outcome.PERHAPS_STARTED
 
 
+@pytest.mark.parametrize(("depth", "kind"), [(16, FailureKind.REFUSED), (17, FailureKind.OTHER)])
+def test_how_deep_a_cause_is_found(depth: int, kind: FailureKind) -> None:
+    error: BaseException = ConnectionRefusedError()
+    for _ in range(depth):
+        error = caused(Wrapped(), error)
+    assert reported(error).kind is kind
+
+
 def test_causes_may_go_in_a_circle() -> None:
     one, other = Wrapped("one"), Wrapped("other")
     one.__cause__, other.__cause__ = other, one
