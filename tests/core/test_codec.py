@@ -335,6 +335,10 @@ class TestGrantThatRepeatsTheKey:
     def test_a_short_text_may_be_there_by_chance(self) -> None:
         answer = decode_route(reply(FIELDS), key=Secret("demo"))
         assert isinstance(answer, Grant)
+        longer = reply({**FIELDS, "note": "k" * 16})
+        assert isinstance(decode_route(longer, key=Secret("k" * 15)), Grant)
+        with pytest.raises(UnexpectedAnswer, match="repeats the key"):
+            decode_route(longer, key=Secret("k" * 16))
 
 
 class TestNotReady:

@@ -262,6 +262,7 @@ BODIES: list[tuple[str | None, bytes, Any]] = [
     ("text/plain", b"\xc3\xa9\xff", "\u00e9\ufffd"),
     ("text/html; charset=latin-1", b"\xe9", "\u00e9"),
     ('text/plain; a="b"; Charset = "ISO-8859-1"', b"\xe9", "\u00e9"),
+    ("text/plain; charset=latin-1; a=b", b"\xe9", "\u00e9"),
     ("text/plain; charset=utf-16-le", b"h\0i", "h\ufffd"),
     ("text/plain; charset=no-such", b"\xc3\xa9", "\u00e9"),
     ("text/plain; charset=", b"\xc3\xa9", "\u00e9"),
