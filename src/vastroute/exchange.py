@@ -45,7 +45,7 @@ class Reader:
         """How many bytes of body may still come; None for any number."""
         self.over: bool = False
         self.clean: bool = False
-        """Whether the connection may be used again, once it is over."""
+        """Whether the connection may be used again, once it is over: only if it came to a clean end."""
 
     def _give(self, data: bytes, events: list[Event]) -> None:
         if self.left is not None:
@@ -60,7 +60,6 @@ class Reader:
 
     def _break(self, kind: FailureKind, detail: str, events: list[Event]) -> None:
         self.over = True
-        self.clean = False
         events.append(Broken(kind=kind, detail=detail))
 
     def _end(self, events: list[Event], *, clean: bool) -> None:

@@ -271,6 +271,17 @@ class TestHeadMemory:
         assert given[0] == given[1]
         assert (given[0] is given[1]) is is_held
 
+    def test_what_is_known_is_read_once_and_the_oldest_is_forgotten(self) -> None:
+        heads = HeadMemory(most=2)
+
+        def read(status: int) -> object:
+            connection = Http1Connection(heads=heads)
+            connection.send(REQUEST)
+            return connection.receive(PLAIN.replace(b"200", str(status).encode()))[0]
+
+        first, second, third = read(200), read(201), read(202)
+        assert [read(202) is third, read(201) is second, read(200) is first] == [True, True, False]
+
     def test_no_key_shows(self) -> None:
         heads = HeadMemory()
         Http1Connection(heads=heads).send(REQUEST)

@@ -142,6 +142,18 @@ class TestForms:
         (form,) = (form for form in FORMS if form.name == vector["form"])
         assert signed_text(form, vector["grant"]) == vector["signed"].encode()
 
+    @pytest.mark.parametrize(
+        ("name", "labels"),
+        [
+            ("2024-03-load-first", {"load": "cost", "endpoint": "endpoint", "reqnum": "reqnum", "url": "url"}),
+            ("documented-triple", {"url": "url", "cost": "cost", "reqnum": "reqnum"}),
+        ],
+    )
+    def test_the_text_of_the_forms_that_no_vector_shows(self, name: str, labels: dict[str, str]) -> None:
+        (form,) = (form for form in FORMS if form.name == name)
+        text = json.dumps({label: SAMPLE[field] for label, field in labels.items()}, indent=4)
+        assert signed_text(form, SAMPLE) == text.encode()
+
     @given(
         labels=st.lists(st.tuples(st.text(max_size=8), st.text(max_size=4).map("f-".__add__)), min_size=1, max_size=5),
         data=st.data(),
