@@ -59,15 +59,17 @@ INDEXES = st.sampled_from([None, 0, "x", 7, 8])
 LIMITS = st.sampled_from([0, 1, 2, 1000, 1000])
 SELDOM = st.sampled_from([False, False, False, True])
 """For what ends a call at once: most calls are to come to something."""
-CALLS: dict[str, st.SearchStrategy[Any]] = {
-    "safe": st.booleans(),
-    "stream": st.booleans(),
-    "draw": st.sampled_from([0.0, 0.5]),
-    "total": st.sampled_from([16.0, 128.0, 128.0]),
-    "waiting": st.sampled_from([8.0, 900.0]),
-    "limits": st.tuples(LIMITS, LIMITS, LIMITS, st.integers(0, 2)),
-    "granted": st.booleans(),
-}
+CALLS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "safe": st.booleans(),
+        "stream": st.booleans(),
+        "draw": st.sampled_from([0.0, 0.5]),
+        "total": st.sampled_from([16.0, 128.0, 128.0]),
+        "waiting": st.sampled_from([8.0, 900.0]),
+        "limits": st.tuples(LIMITS, LIMITS, LIMITS, st.integers(0, 2)),
+        "granted": st.booleans(),
+    }
+)
 NOT_FITTING: dict[str, Callable[[Call, float], object]] = {
     "head": lambda call, now: call.head(ResponseHead(status=200), now=now),
     "chunk": lambda call, now: call.chunk(b"x", now=now),
@@ -118,13 +120,13 @@ class Driver(RuleBasedStateMachine):
     action: object = None
     looks_after_end = 0
 
-    @initialize(**CALLS)
-    def first_call(self, **call: Any) -> None:
+    @initialize(call=CALLS)
+    def first_call(self, call: dict[str, Any]) -> None:
         self.begin(**call)
 
     @precondition(lambda self: self.action is not None and self.ended is not None)
-    @rule(**CALLS)
-    def next_call(self, **call: Any) -> None:
+    @rule(call=CALLS)
+    def next_call(self, call: dict[str, Any]) -> None:
         self.action = None
         self.begin(**call)
 
