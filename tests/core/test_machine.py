@@ -52,6 +52,7 @@ from vastroute import (
     WaitUntil,
     Why,
 )
+from vastroute.exchange import joined
 
 E = TypeVar("E", bound=CallFailed)
 Call = Lookup[bytes]
@@ -625,6 +626,14 @@ class TestBodies:
 
 def bytes_of(response: HttpResponse) -> bytes:
     return response.body
+
+
+def test_a_body_in_many_pieces_is_not_copied_for_each() -> None:
+    body = joined(b"", b"a")
+    assert body == b"a"
+    body = joined(body, b"b")
+    assert joined(body, b"c") is body
+    assert body == b"abc"
 
 
 def test_a_refusals_body_is_kept_up_to_the_limit() -> None:
