@@ -722,16 +722,17 @@ class TestOutcomes:
         assert call.counts.work_attempts == 1
 
     @pytest.mark.parametrize("safe", [True, False])
-    def test_an_answer_too_large_to_keep_is_not_asked_for_again(self, safe: bool) -> None:
+    @pytest.mark.parametrize("status", [200, 299])
+    def test_an_answer_too_large_to_keep_is_not_asked_for_again(self, safe: bool, status: int) -> None:
         call = made(max_body=10, safe_to_repeat=safe)
         answer(call, b"0123456789", headers={})
         assert call.result().body == b"0123456789"
         call = made(max_body=10, safe_to_repeat=safe)
         granted(call)
-        assert call.feed([ResponseHead(status=200), b"01234", b"56789"], now=NOW)
+        assert call.feed([ResponseHead(status=status), b"01234", b"56789"], now=NOW)
         assert not call.feed([b"x", b"y"], now=NOW)
         error = gave_up(call, LimitReached)
-        assert (error.limit, error.kind, error.status) == ("max_body", FailureKind.TOO_LARGE, 200)
+        assert (error.limit, error.kind, error.status) == ("max_body", FailureKind.TOO_LARGE, status)
         assert (error.outcome, error.advice) == (Outcome.ANSWERED, Advice.RAISE_LIMIT)
         assert error.may_have_run
         assert error.message == "the worker's answer is larger than the 10 bytes allowed"
