@@ -667,6 +667,17 @@ class TestFeed:
             assert until == action.deadline
         assert call.phase is state
 
+    @pytest.mark.parametrize("first", range(5))
+    @pytest.mark.parametrize("second", range(5))
+    def test_an_answer_is_the_same_however_its_events_are_given(self, first: int, second: int) -> None:
+        events: list[Event] = [HEAD, b"y", b"es", End()]
+        call = lookup()
+        sent(call)
+        for part in (events[:first], events[first:][:second], events[first:][second:]):
+            if part:
+                call.feed(part, now=NOW)
+        assert call.result() == b"yes"
+
     def test_a_kept_connection_may_have_been_stale(self) -> None:
         call = lookup()
         sent(call)
