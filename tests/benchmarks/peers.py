@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 from .kinds import AsyncVerbs, Setup, Verbs
@@ -204,8 +205,16 @@ def httpx_blocking(setup: Setup) -> Iterator[Verbs]:
 
 
 @contextmanager
+def _check_urllib3() -> None:
+    # niquests brings urllib3-future, which takes the place of urllib3, under requests too, unless it is told not to.
+    found, wanted = import_module("urllib3").__version__, version("urllib3")
+    if found != wanted:
+        raise RuntimeError(f"urllib3-future {found} stands in the place of urllib3 {wanted}: see docs/performance.md")
+
+
 def requests_session(setup: Setup) -> Iterator[Verbs]:
     """requests.Session."""
+    _check_urllib3()
     yield from _session(import_module("requests").Session(), setup)
 
 
@@ -228,6 +237,7 @@ def _session(session: Any, setup: Setup) -> Iterator[Verbs]:
 @contextmanager
 def urllib3_pool(setup: Setup) -> Iterator[Verbs]:
     """urllib3.PoolManager."""
+    _check_urllib3()
     manager = import_module("urllib3").PoolManager()
 
     def route() -> None:
