@@ -204,7 +204,6 @@ def httpx_blocking(setup: Setup) -> Iterator[Verbs]:
         yield {"route": route}
 
 
-@contextmanager
 def _check_urllib3() -> None:
     # niquests brings urllib3-future, which takes the place of urllib3, under requests too, unless it is told not to.
     found, wanted = import_module("urllib3").__version__, version("urllib3")
@@ -212,6 +211,7 @@ def _check_urllib3() -> None:
         raise RuntimeError(f"urllib3-future {found} stands in the place of urllib3 {wanted}: see docs/performance.md")
 
 
+@contextmanager
 def requests_session(setup: Setup) -> Iterator[Verbs]:
     """requests.Session."""
     _check_urllib3()
