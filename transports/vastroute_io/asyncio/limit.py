@@ -17,9 +17,9 @@ class Limit:
     __slots__ = ("_cancelling", "_loop", "_task", "_timer", "at", "expired")
 
     def __init__(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.at = at
+        self.at: float = at
         """When it expires, in the loop's seconds; `move` changes it."""
-        self.expired = False
+        self.expired: bool = False
         self._loop = loop
 
     def move(self, at: float) -> None:
