@@ -17,6 +17,8 @@ class Feature(Enum):
     HEAD_LIMITS = "limits of the client's own on an answer's head"
     KINDS = "failures that say how an exchange broke (`kind`)"
     PIECES = "answers that are reported piece by piece, each of them in its time"
+    CUTS = "what came of an answer before its connection broke"
+    INTERIM = "answers that follow others of the 1xx kind"
     SURPLUS = "answers that stand although more bytes came than they announced"
     STREAMS = "the verb `stream`"
     SESSIONS = "the verbs `session` and `resume_session`"

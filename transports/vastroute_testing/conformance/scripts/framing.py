@@ -51,7 +51,7 @@ async def framed_by_old_http(world: World) -> None:
     await framed(world, on_the_wire("HTTP/1.0 200 OK\ncontent-type: application/json"), length)
 
 
-@script(Law.NO_DECISION, Feature.BYTES)
+@script(Law.NO_DECISION, Feature.BYTES, Feature.INTERIM)
 async def framed_after_others(world: World) -> None:
     """An answer after others of the 1xx kind, which are not it."""
     await framed(world, after_others(100, 103))

@@ -108,7 +108,7 @@ async def stream_kinds(world: World) -> None:
         equal(b"".join(event for event in got if isinstance(event, bytes)), b"".join(lines), "the bytes")
 
 
-@script(Law.PAY_ONCE, Feature.STREAMS)
+@script(Law.PAY_ONCE, Feature.STREAMS, Feature.CUTS)
 async def stream_cut(world: World) -> None:
     """A stream that is cut gives its events and then an error; what the caller has seen is not run again."""
     wanted = {"type": ConnectionFailed, "outcome": Outcome.PERHAPS_STARTED, "phase": Phase.WORKER}
