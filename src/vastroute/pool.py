@@ -281,6 +281,11 @@ class Pool(Generic[K, C]):
         self._closed = True
         return self.to_close(now=math.inf)
 
+    @property
+    def in_use(self) -> int:
+        """How many connections are in use, to all origins together."""
+        return len(self._used)
+
     def inspect(self) -> dict[K, Holding[C]]:
         """All that is held, by origin; for people and tests, since this one does search."""
         used: dict[K, list[C]] = {origin: [] for origin in self._tables}

@@ -12,7 +12,7 @@ import pytest
 
 from vastroute import LocalProtocolError
 from vastroute_io.asyncio import Client
-from vastroute_io.asyncio.limit import Limit
+from vastroute_io.asyncio.library import Asyncio
 from vastroute_io.asyncio.streams import SocketStream
 from vastroute_testing import TEST_KEY, TestAuthority
 
@@ -32,7 +32,8 @@ async def a_pair(context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[S
     server = await asyncio.start_server(lambda *peer: peers.put_nowait(peer), "127.0.0.1", 0, ssl=context)
     async with server:
         address, port = server.sockets[0].getsockname()
-        stream = await SocketStream.connect(address, port)
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(lambda: SocketStream(loop, Asyncio().alarms), address, port)
         try:
             if context is not None:
                 await stream.start_tls(AUTHORITY.client_context(), "localhost")
@@ -203,50 +204,6 @@ def test_whoever_is_cancelled_loses_nothing(pair: Pair) -> None:
             assert await stream.receive_some(100) == b"hello"
 
     asyncio.run(main())
-
-
-# --- limits ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("first", "then"), [(-1, None), (600, -1), (-1, -2)])
-def test_a_limit_ends_what_takes_too_long(first: float, then: float | None) -> None:
-    async def main() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        with Limit(loop.time() + first, loop) as limit:
-            if then is not None:
-                limit.move(loop.time() + then)
-            await asyncio.Event().wait()
-        assert limit.expired
-        assert task is not None
-        assert task.cancelling() == 0
-        with pytest.raises(TimeoutError):
-            limit.move(loop.time() + 600)
-
-    asyncio.run(main())
-
-
-def test_a_limit_that_was_moved_to_later_ends_nothing_before() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        with Limit(loop.time() - 1, loop) as limit:
-            limit.move(loop.time() + 600)
-            for _ in range(5):
-                await asyncio.sleep(0)
-        assert not limit.expired
-
-    asyncio.run(main())
-
-
-def test_a_limit_hides_no_cancellation_but_its_own() -> None:
-    async def main() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        loop.call_soon(task.cancel)
-        with Limit(loop.time() - 1, loop):
-            await asyncio.Event().wait()
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main())
 
 
 # --- loops -----------------------------------------------------------------------------------------------------------

@@ -14,13 +14,18 @@ import pytest
 import vastroute_io.asyncio.streams
 import vastroute_io.blocking
 import vastroute_io.trio.streams
+from vastroute_io.asyncio.library import Asyncio
+from vastroute_io.trio.library import Trio
 from vastroute_testing import ManualClock, TestAuthority
 
 AUTHORITY = TestAuthority()
 SERVED = AUTHORITY.server_context()
 KINDS = pytest.mark.parametrize(
     "stream_of",
-    [vastroute_io.trio.streams.SocketStream, lambda here: vastroute_io.blocking.SocketStream(here, ManualClock())],
+    [
+        lambda here: vastroute_io.trio.streams.SocketStream(here, Trio().alarms),
+        lambda here: vastroute_io.blocking.SocketStream(here, ManualClock()),
+    ],
     ids=["trio", "blocking"],
 )
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -105,7 +110,9 @@ def test_asyncio(spoil: Callable[[socket.socket], object], tls: bool) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
             served = thread.submit(serve, listening)
             address, port = listening.getsockname()
-            stream = await vastroute_io.asyncio.streams.SocketStream.connect(address, port)
+            loop = asyncio.get_running_loop()
+            stream = vastroute_io.asyncio.streams.SocketStream(loop, Asyncio().alarms)
+            await loop.create_connection(lambda: stream, address, port)
             if tls:
                 await stream.start_tls(AUTHORITY.client_context(), "localhost")
             with served.result() as there:

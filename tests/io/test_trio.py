@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import check_two_way_stream
 
-from vastroute_io.trio.streams import SocketStream
+from vastroute_io.trio.library import Trio
+from vastroute_io.trio.streams import SocketStream, connect
 from vastroute_testing import TestAuthority
 
 AUTHORITY = TestAuthority()
@@ -38,15 +39,19 @@ class WithTurns(trio.abc.Stream):
         await self.inner.aclose()
 
 
+def stream_of(connected: socket.socket) -> SocketStream:
+    return SocketStream(connected, Trio().alarms)
+
+
 async def plain_pair() -> Pair:
     here, there = socket.socketpair()
-    return WithTurns(SocketStream(here)), WithTurns(SocketStream(there))
+    return WithTurns(stream_of(here)), WithTurns(stream_of(there))
 
 
 async def tls_pair() -> Pair:
     here, there = socket.socketpair()
-    ours = SocketStream(here)
-    theirs = trio.SSLStream(SocketStream(there), AUTHORITY.server_context(), server_side=True, https_compatible=True)
+    ours = stream_of(here)
+    theirs = trio.SSLStream(stream_of(there), AUTHORITY.server_context(), server_side=True, https_compatible=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(theirs.do_handshake)
         await ours.start_tls(AUTHORITY.client_context(), "localhost")
@@ -128,7 +133,7 @@ def test_the_end_of_tls() -> None:
 def test_a_peer_that_speaks_no_tls() -> None:
     async def main() -> None:
         here, there = socket.socketpair()
-        stream = SocketStream(here)
+        stream = stream_of(here)
         with there:
             there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             async with stream:
@@ -142,7 +147,7 @@ def test_a_call_that_is_cancelled_sends_nothing() -> None:
     async def main() -> None:
         here, there = socket.socketpair()
         there.setblocking(False)
-        stream = SocketStream(here)
+        stream = stream_of(here)
         with there:
             async with stream:
                 with trio.CancelScope() as scope:
@@ -165,6 +170,6 @@ def test_where_nobody_listens(address: str) -> None:
             except OSError:
                 pytest.skip("this machine has no such address")
             with pytest.raises(ConnectionRefusedError):
-                await SocketStream.connect(address, bound.getsockname()[1])
+                await connect(address, bound.getsockname()[1])
 
     trio.run(main)

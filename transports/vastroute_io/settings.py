@@ -188,7 +188,7 @@ class Settings:
     def key_for(self, endpoint: str) -> Secret:
         """The key to ask for a worker of `endpoint` with: its own if it was looked up, else the client's."""
         known = self._endpoints.get(endpoint)
-        return known.key if known is not None and known.key is not None else self.secret()
+        return known.key if known is not None and known.key is not None else self._secret or self.secret()
 
     def can_find_key(self) -> bool:
         """Whether the console may be asked for an endpoint's own key."""

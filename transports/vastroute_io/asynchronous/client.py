@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -23,9 +24,10 @@ from vastroute import (
 )
 
 from ..options import CallOptions, RouteOptions, SessionOptions, check_options
-from ..settings import Settings
 from ..tls import keep_root, kept_root, worker_context
-from .library import Library
+from .drive import Drive
+from .library import Lock
+from .links import AsyncLinks
 from .session import AsyncSession
 from .stream import AsyncStream
 
@@ -35,9 +37,10 @@ T = TypeVar("T")
 class AsyncClient:
     """The verbs of an asynchronous ``Client``; a transport adds how its connections are made."""
 
-    def __init__(self, settings: Settings, library: Library, worker_tls: ssl.SSLContext | None, *, dials: bool) -> None:
-        self._settings = settings
-        self._library = library
+    def __init__(self, links: AsyncLinks[Any], worker_tls: ssl.SSLContext | None, *, dials: bool) -> None:
+        self._links = links
+        self._settings = links.settings
+        self._library = library = links.library
         self._worker_context = worker_tls
         self._key_lock = library.lock()
         self._root_lock = library.lock()
@@ -51,10 +54,18 @@ class AsyncClient:
         an argument that cannot be used.
         """
         check_options(options, RouteOptions)
-        deadline = self._settings.deadline(options, now=self._library.now())
-        make = self._settings.routing(endpoint, options, deadline=deadline)
-        await self._prepare(deadline, for_work=False)
-        return await self.with_key_for(endpoint, lambda: self._library.drive(make()).run(), deadline=deadline)
+        settings, clock = self._settings, self._library.clock()
+        deadline = settings.deadline(options, now=clock())
+        if settings.needs_public_key:
+            await self._fetch_public_key(deadline)
+        key = settings.key_for(endpoint)
+        call = settings.route_call(endpoint, options, deadline=deadline)
+        try:
+            return await Drive(self._links, call, clock).run()
+        except KeyRefused as refused:
+            await self._find_key(endpoint, key, refused, deadline)
+        call = settings.route_call(endpoint, options, deadline=deadline)
+        return await Drive(self._links, call, clock).run()
 
     async def call(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
@@ -78,10 +89,15 @@ class AsyncClient:
             now = self._library.now()
             deadline = self._settings.deadline(options, now=now)
             make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-            await self._prepare(deadline, for_work=True)
-            await self.with_key_for(endpoint, lambda: stream.start(make()), deadline=deadline)
+            await self._prepare(deadline)
+            key = self._settings.key_for(endpoint)
+            try:
+                await stream.start(make())
+            except KeyRefused as refused:
+                await self._find_key(endpoint, key, refused, deadline)
+                await stream.start(make())
 
-        return AsyncStream(self._library, begin)
+        return AsyncStream(self._links, begin)
 
     def session(self, endpoint: str, **options: Unpack[SessionOptions]) -> AsyncSession:
         """A lease on one worker for several requests: ``async with client.session(...) as session``.
@@ -92,15 +108,14 @@ class AsyncClient:
         work = self._settings.session_work(options)
         lifetime = options.get("lifetime")
         return AsyncSession(
-            self._library,
-            self._settings,
+            self._links,
             create=lambda: self._work(endpoint, work, options),
             lifetime=lifetime,
         )
 
     def resume_session(self, handle: SessionHandle) -> AsyncSession:
         """Go on with a session that was made before, perhaps in another process: see `vastroute.SessionHandle.load`."""
-        return AsyncSession(self._library, self._settings, handle=handle)
+        return AsyncSession(self._links, handle=handle)
 
     async def endpoints(self, *, timeout: float | None = None) -> tuple[EndpointInfo, ...]:
         """The account's endpoints, asked of the console with the account's key; their own keys are used from now on.
@@ -128,26 +143,49 @@ class AsyncClient:
 
     async def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
-        return await self._library.drive(machine).run()
+        return await Drive(self._links, machine).run()
 
-    async def with_key_for(self, endpoint: str, attempt: Callable[[], Awaitable[T]], *, deadline: float = inf) -> T:
-        """What `attempt` gives; if the key is refused, once more with the endpoint's own, if the console knows it.
+    async def aclose(self) -> None:
+        """Close every idle connection; those in use follow when their calls end."""
+        await self._links.aclose()
 
-        The console is asked until `deadline` at the latest (monotonic seconds).
-        """
-        used = self._settings.key_for(endpoint)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _work(self, endpoint: str, work: WorkerRequest, options: CallOptions) -> Answer:
+        clock = self._library.clock()
+        now = clock()
+        deadline = self._settings.deadline(options, now=now)
+        make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
+        await self._prepare(deadline)
+        key = self._settings.key_for(endpoint)
         try:
-            return await attempt()
-        except KeyRefused as error:
-            # A number that is held would be lost with its machine, and its load be counted again.
-            if error.request_idx is not None or not self._settings.can_find_key():
-                raise
-            await self._find_key(endpoint, used, error, deadline)
-        return await attempt()
+            return await Drive(self._links, make(), clock).run()
+        except KeyRefused as refused:
+            await self._find_key(endpoint, key, refused, deadline)
+        return await Drive(self._links, make(), clock).run()
+
+    async def _prepare(self, deadline: float) -> None:
+        """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""
+        if self._settings.needs_public_key:
+            await self._fetch_public_key(deadline)
+        if self._dials and self._settings.needs_worker_root:
+            await self._worker_tls(deadline)
 
     async def _find_key(self, endpoint: str, used: Secret, refused: KeyRefused, deadline: float) -> None:
-        """Have the endpoint's own key ready, asked of the console unless another call has just asked."""
-        held = await self._library.by(deadline, self._find_lock.acquire)
+        """Have the endpoint's own key ready, asked of the console unless another call has just asked.
+
+        Raises `refused` if that is of no use.
+        """
+        # A number that is held would be lost with its machine, and its load be counted again.
+        if refused.request_idx is not None or not self._settings.can_find_key():
+            raise refused
+        held = await self._held(self._find_lock, deadline)
         try:
             if self._settings.key_for(endpoint) == used:
                 try:
@@ -159,35 +197,16 @@ class AsyncClient:
             if held:
                 self._find_lock.release()
 
-    async def aclose(self) -> None:
-        """Close every idle connection; those in use follow when their calls end."""
-        await self._library.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _work(self, endpoint: str, work: WorkerRequest, options: CallOptions) -> Answer:
-        now = self._library.now()
-        deadline = self._settings.deadline(options, now=now)
-        make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
-        await self._prepare(deadline, for_work=True)
-        return await self.with_key_for(endpoint, lambda: self._library.drive(make()).run(), deadline=deadline)
-
-    async def _prepare(self, deadline: float, *, for_work: bool) -> None:
-        """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""
-        if self._settings.needs_public_key:
-            await self._fetch_public_key(deadline)
-        if for_work and self._dials and self._settings.needs_worker_root:
-            await self._worker_tls(deadline)
+    async def _held(self, lock: Lock, deadline: float) -> bool:
+        """Whether `lock` was to be had by `deadline`. If not, what comes next has no time left, and says so."""
+        with suppress(TimeoutError):
+            async with self._library.limit(deadline):
+                await lock.acquire()
+                return True
+        return False
 
     async def _fetch_public_key(self, deadline: float) -> PublicKey:
-        # Without the lock, since the deadline came first, the look-up says so.
-        held = await self._library.by(deadline, self._key_lock.acquire)
+        held = await self._held(self._key_lock, deadline)
         try:
             if self._settings.public_key is None:
                 lookup = self._settings.public_key_lookup(now=self._library.now(), deadline=deadline)
@@ -207,7 +226,7 @@ class AsyncClient:
         """The context for workers; their root is fetched if it has to be, until `deadline` at the latest."""
         if self._worker_context is not None:
             return self._worker_context
-        held = await self._library.by(deadline, self._root_lock.acquire)
+        held = await self._held(self._root_lock, deadline)
         try:
             if self._worker_context is None:
                 root = self._settings.worker_root or kept_root()

@@ -1,28 +1,13 @@
-"""What the verbs need of an asynchronous library: time, locks, a bounded wait, and a driver of machines."""
+"""What the verbs need of an asynchronous library: time, locks, bounded waits."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
-from vastroute import Machine
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Drive(Protocol[T_co]):
-    """One machine on its way."""
-
-    async def run(self) -> T_co:
-        """To the end: the result, or its error raised."""
-
-    async def step(self) -> bool:
-        """Do what the machine asks for next. False once it is over."""
-
-    async def end(self) -> None:
-        """Nothing more will be done, whether it is over or not."""
+from .alarms import Alarms
 
 
 class Lock(AbstractAsyncContextManager[Any], Protocol):
@@ -35,23 +20,55 @@ class Lock(AbstractAsyncContextManager[Any], Protocol):
         """Give it back."""
 
 
-class Library(Protocol):
-    """Trio or asyncio, with the connections of one client."""
+class Event(Protocol):
+    """What a task waits for."""
+
+    async def wait(self) -> Any:
+        """Return once it is set."""
+
+    def set(self) -> None:
+        """Wake whoever waits."""
+
+
+class Library(ABC):
+    """Trio or asyncio, for one client."""
+
+    failures: ClassVar[tuple[type[BaseException], ...]]
+    """The exceptions that mean that an exchange failed; every other one flies."""
+
+    @property
+    @abstractmethod
+    def alarms(self) -> Alarms:
+        """The time limits of the client's streams."""
+
+    @abstractmethod
+    def clock(self) -> Callable[[], float]:
+        """What reads the monotonic seconds, for as long as a call takes."""
 
     def now(self) -> float:
         """Monotonic seconds."""
+        return self.clock()()
 
+    @abstractmethod
     def lock(self) -> Lock:
-        """A lock for the tasks of one event loop."""
+        """A new lock."""
 
-    def drive(self, machine: Machine[T]) -> Drive[T]:
-        """What drives `machine` over the client's connections."""
+    @abstractmethod
+    def event(self) -> Event:
+        """A new event."""
 
+    @abstractmethod
+    async def turn(self) -> None:
+        """Let every other task that can go on do so first."""
+
+    @abstractmethod
+    async def sleep_until(self, at: float) -> None:
+        """Wait until that instant (monotonic seconds)."""
+
+    @abstractmethod
+    def limit(self, deadline: float) -> AbstractAsyncContextManager[Any]:
+        """A block that raises TimeoutError if it is not over by `deadline` (monotonic seconds)."""
+
+    @abstractmethod
     async def within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` for at most that many seconds, as far as possible also where the caller is cancelled already."""
-
-    async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
-        """Do `wait` until `deadline` at the latest (monotonic seconds): whether it was done."""
-
-    async def aclose(self) -> None:
-        """Close every idle connection."""

@@ -21,9 +21,9 @@ from vastroute import (
 
 from ..options import WorkOptions, check_options
 from ..sessions import END_SECONDS, handle_of, report
-from ..settings import Settings
 from ..views import SessionView
-from .library import Library
+from .drive import Drive
+from .links import AsyncLinks
 from .stream import AsyncStream
 
 
@@ -38,15 +38,15 @@ class AsyncSession(SessionView):
 
     def __init__(
         self,
-        library: Library,
-        settings: Settings,
+        links: AsyncLinks[Any],
         *,
         create: Callable[[], Awaitable[Answer]] | None = None,
         handle: SessionHandle | None = None,
         lifetime: float | None = None,
     ) -> None:
-        self._library = library
-        self._settings = settings
+        self._links = links
+        self._settings = links.settings
+        self._library = links.library
         self._create = create
         self._saved = handle
         self._lifetime = lifetime
@@ -59,7 +59,7 @@ class AsyncSession(SessionView):
         call = self._begin(route, payload, options, stream=False)
         number = self.life.request_sent()
         try:
-            return await self._library.drive(call).run()
+            return await Drive(self._links, call).run()
         finally:
             report(self.life, number, call, now=self._library.now())
 
@@ -74,7 +74,7 @@ class AsyncSession(SessionView):
             finally:
                 report(self.life, number, call, now=self._library.now())
 
-        return AsyncStream(self._library, begin)
+        return AsyncStream(self._links, begin)
 
     async def health(self, *, timeout: float | None = None) -> bool:
         """Whether the worker says that the session is alive. It adds nothing to its lifetime.
@@ -84,7 +84,7 @@ class AsyncSession(SessionView):
         now = self._library.now()
         deadline = self._settings.within(timeout, now=now)
         lookup = self._settings.session_health(self.handle, now=now, deadline=deadline)
-        alive = await self._library.drive(lookup).run()
+        alive = await Drive(self._links, lookup).run()
         if not alive:
             self.life.gone(now=self._library.now())
         return alive
@@ -99,7 +99,7 @@ class AsyncSession(SessionView):
         deadline = self._settings.within(timeout, now=now)
         lookup = self._settings.session_get(self.handle, now=now, utc=time.time(), deadline=deadline)
         try:
-            info = await self._library.drive(lookup).run()
+            info = await Drive(self._links, lookup).run()
         except SessionGone:
             self.life.gone(now=self._library.now())
             raise
@@ -109,7 +109,7 @@ class AsyncSession(SessionView):
     async def end(self) -> SessionEnded:
         """End the session now. The worker closes the connections of its requests in flight."""
         lookup = self._settings.session_end(self.handle, now=self._library.now(), seconds=END_SECONDS)
-        answer = await self._library.drive(lookup).run()
+        answer = await Drive(self._links, lookup).run()
         self.life.ended(answer, now=self._library.now())
         return answer
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 from vastroute import Answer, Call, StreamEvent
 
 from ..views import StreamView
-from .library import Drive, Library
+from .drive import Drive
+from .links import AsyncLinks
 
 
 @final
@@ -23,15 +24,15 @@ class AsyncStream(StreamView):
     closes the connection. The official worker takes note at once, but lets its model finish a stream.
     """
 
-    def __init__(self, library: Library, begin: Callable[[AsyncStream], Awaitable[None]]) -> None:
-        self._library = library
+    def __init__(self, links: AsyncLinks[Any], begin: Callable[[AsyncStream], Awaitable[None]]) -> None:
+        self._links = links
         self._begin = begin
         self._drive: Drive[Answer] | None = None
 
     async def start(self, call: Call) -> None:
         """Drive `call` until the head of its stream is here. For clients."""
         self._call = call
-        self._drive = self._library.drive(call)
+        self._drive = Drive(self._links, call)
         try:
             while call.stream_head is None and await self._drive.step():
                 pass
@@ -47,7 +48,7 @@ class AsyncStream(StreamView):
     async def __anext__(self) -> StreamEvent:
         call, drive = self._begun, self._drive
         assert drive is not None
-        while (event := call.next_event(now=self._library.now())) is None:
+        while (event := call.next_event(now=self._links.library.now())) is None:
             if not await drive.step():
                 call.result()
                 raise StopAsyncIteration

@@ -7,23 +7,26 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias, final
 
-from vastroute import ConnectTunnel, Guard, LocalProtocolError, Origin
+from vastroute import ConnectTunnel, Guard, Origin
 
 from ..addresses import ADDRESS_SECONDS, allowed, check_proxied, written
-from ..asynchronous.links import AsyncLinks, Event, given_once
-from ..links import MOST, Link
+from ..asynchronous.alarms import Alarms
+from ..asynchronous.links import AsyncLinks, given_once
+from ..links import MOST, Link, Place
 from ..settings import Settings
-from .streams import ByteStream, SocketStream
+from .library import Asyncio
+from .streams import BoundedStream, ByteStream, SocketStream
 
 Connect = Callable[[Origin], Awaitable[ByteStream]]
 """Opens a stream to an origin, TLS included if its scheme is https."""
-AsyncioLink: TypeAlias = Link[ByteStream]
+AsyncioLink: TypeAlias = Link[SocketStream | BoundedStream]
 
 
 @final
-class Links(AsyncLinks[ByteStream]):
+class Links(AsyncLinks[SocketStream | BoundedStream]):
     """All connections of one client."""
 
     def __init__(
@@ -33,43 +36,31 @@ class Links(AsyncLinks[ByteStream]):
         engine_tls: ssl.SSLContext | None,
         worker_tls: Callable[[], Awaitable[ssl.SSLContext]],
     ) -> None:
-        connector = connect if connect is None or callable(connect) else given_once(connect)
-        super().__init__(settings, connector, engine_tls, worker_tls)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(settings, Asyncio(), engine_tls, worker_tls)
+        self._connect = connect if connect is None or callable(connect) else given_once(connect)
 
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The client's loop. Raises `vastroute.LocalProtocolError` in another one than the first."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None:
-                raise LocalProtocolError("a client belongs to the event loop it was first used in: make one in each")
-            self._loop = loop
-        return loop
+    async def close(self, links: Iterable[AsyncioLink]) -> None:
+        """See `AsyncLinks`."""
+        for link in links:
+            link.stream.abort()
 
-    def now(self) -> float:
-        """The loop's monotonic seconds. Raises as `loop`."""
-        return self.loop().time()
+    async def aclose(self) -> None:
+        """See `AsyncLinks`."""
+        self.library.now()  # only its own loop can close them
+        await super().aclose()
 
-    def release(self, link: AsyncioLink, *, now: float) -> None:
-        """The exchange is over, well or badly: the connection goes back, or is closed by force."""
-        _close(self.put_back(link, now=now))
-
-    def close(self) -> None:
-        """Close every idle connection; those in use follow as they are released."""
-        self.now()  # only its own loop can close them
-        _close(self.pool.close())
-
-    def _event(self) -> Event:
-        return asyncio.Event()
-
-    async def _open(self, origin: Origin, guard: Guard | None, *, is_worker: bool) -> ByteStream:
-        proxy = self._settings.proxy_for(origin)
+    async def _open(self, place: Place, guard: Guard | None) -> SocketStream | BoundedStream:
+        origin, is_worker = place
+        if self._connect is not None:
+            return BoundedStream(await self._connect(origin))
+        proxy = self.settings.proxy_for(origin)
         check_proxied(origin, guard, proxy)
         context = await self._tls(is_worker=is_worker) if origin.scheme == "https" else None
-        stream = await self._dial(origin if proxy is None else proxy.origin, None if proxy is not None else guard)
+        dialled, its_guard = (origin, guard) if proxy is None else (proxy.origin, None)
+        stream = await _dial(dialled, its_guard, self.library.alarms)
         try:
             if proxy is not None:
-                tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self._settings.limits)
+                tunnel = ConnectTunnel(origin, authorization=proxy.authorization, limits=self.settings.limits)
                 await stream.send_all(tunnel.send())
                 while not tunnel.receive(await stream.receive_some(MOST)):
                     pass
@@ -80,20 +71,17 @@ class Links(AsyncLinks[ByteStream]):
             raise
         return stream
 
-    async def _dial(self, origin: Origin, guard: Guard | None) -> SocketStream:
-        """Connect to the first address of `origin` that is allowed and answers."""
-        resolved = written(origin)
-        if resolved is None:
-            loop = asyncio.get_running_loop()
-            resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        *others, last = allowed(resolved, origin, guard)
-        for address in others:
-            with suppress(OSError):
-                async with asyncio.timeout(ADDRESS_SECONDS):
-                    return await SocketStream.connect(address, origin.port)
-        return await SocketStream.connect(last, origin.port)
 
-
-def _close(links: Iterable[AsyncioLink]) -> None:
-    for link in links:
-        link.stream.abort()
+async def _dial(origin: Origin, guard: Guard | None, alarms: Alarms) -> SocketStream:
+    """Connect to the first address of `origin` that is allowed and answers."""
+    loop = asyncio.get_running_loop()
+    stream_of = partial(SocketStream, loop, alarms)
+    resolved = written(origin)
+    if resolved is None:
+        resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    *others, last = allowed(resolved, origin, guard)
+    for address in others:
+        with suppress(OSError):
+            async with asyncio.timeout(ADDRESS_SECONDS):
+                return (await loop.create_connection(stream_of, address, origin.port))[1]
+    return (await loop.create_connection(stream_of, last, origin.port))[1]

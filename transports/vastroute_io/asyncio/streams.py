@@ -1,11 +1,15 @@
-"""A socket as a byte stream for asyncio, with or without TLS: what an exchange needs, and no more."""
+"""A socket as a byte stream for asyncio, with or without TLS: what an exchange needs, and no more. And anybody's,
+with a limit."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol, Self, final
+from collections.abc import Callable
+from math import inf
+from typing import Protocol, final
 
+from ..asynchronous.alarms import Alarms, LimitedStream, WatchedStream
 from ..links import MOST
 
 
@@ -23,7 +27,7 @@ class ByteStream(Protocol):
 
 
 @final
-class SocketStream(asyncio.Protocol):
+class SocketStream(WatchedStream, asyncio.Protocol):
     """A `ByteStream` over one of asyncio's transports. One task may send and one may receive at a time."""
 
     __slots__ = (
@@ -40,7 +44,8 @@ class SocketStream(asyncio.Protocol):
     )
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, alarms: Alarms) -> None:
+        super().__init__(alarms)
         self._loop = loop
         self._came = b""
         self._is_tls = False
@@ -55,13 +60,6 @@ class SocketStream(asyncio.Protocol):
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
 
-    @classmethod
-    async def connect(cls, address: str, port: int) -> Self:
-        """A stream to an IP address."""
-        loop = asyncio.get_running_loop()
-        _, stream = await loop.create_connection(lambda: cls(loop), address, port)
-        return stream
-
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Go on over TLS, with a peer that proves to be `host`."""
         if self._came or self._is_at_end:
@@ -72,7 +70,7 @@ class SocketStream(asyncio.Protocol):
         assert secured is not None
         self._transport = secured
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes, /) -> None:
         """See `ByteStream`."""
         self._check()
         self._transport.write(data)
@@ -81,7 +79,7 @@ class SocketStream(asyncio.Protocol):
             await self._sender
             self._check()
 
-    async def receive_some(self, most: int) -> bytes:
+    async def receive_some(self, most: int, /) -> bytes:
         """See `ByteStream`."""
         while not self._came:
             if self._is_at_end:
@@ -99,8 +97,16 @@ class SocketStream(asyncio.Protocol):
         """Whether the peer has neither spoken nor closed while nothing was asked of it, as far as the loop has seen."""
         return not (self._came or self._is_at_end) and self._error is None
 
+    def expire(self) -> None:
+        """See `WatchedStream`."""
+        self._error = TimeoutError("it took too long")
+        self.abort()
+        _wake(self._receiver)
+        _wake(self._sender)
+
     def abort(self) -> None:
         """See `ByteStream`."""
+        self.unwatch()
         self._transport.abort()
 
     def _check(self) -> None:
@@ -129,7 +135,7 @@ class SocketStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """There is no connection any more."""
-        self._error = exc or ConnectionResetError("the connection is closed")
+        self._error = self._error or exc or ConnectionResetError("the connection is closed")
         _wake(self._receiver)
         _wake(self._sender)
 
@@ -147,3 +153,37 @@ def _wake(waiting: asyncio.Future[None] | None) -> None:
     """Let whoever waits look again; a cancelled one is gone already."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
+
+
+@final
+class BoundedStream(LimitedStream):
+    """Anybody's `ByteStream`. A timer for each wait keeps the limit, whatever the stream is like."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, stream: ByteStream) -> None:
+        super().__init__()
+        self.inner: ByteStream = stream
+        """What it was made of."""
+
+    async def send_all(self, data: bytes, /) -> None:
+        """See `LimitedStream`."""
+        async with self._timeout():
+            await self.inner.send_all(data)
+
+    async def receive_some(self, most: int, /) -> bytes:
+        """See `LimitedStream`."""
+        async with self._timeout():
+            return await self.inner.receive_some(most)
+
+    def is_quiet(self) -> bool:
+        """See `LimitedStream`. One that cannot say passes for quiet: if it is closed, the next exchange finds out."""
+        look: Callable[[], bool] | None = getattr(self.inner, "is_quiet", None)
+        return look is None or look()
+
+    def abort(self) -> None:
+        """Close it by force, at once."""
+        self.inner.abort()
+
+    def _timeout(self) -> asyncio.Timeout:
+        return asyncio.timeout_at(None if self.until == inf else self.until)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Unpack, final
 
-import trio
-
-from vastroute import Machine, Pool
+from vastroute import Pool
 
 from ..asynchronous.client import AsyncClient
 from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
-from .drive import Drive
 from .links import Connect, Links, TrioLink
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    import trio
 
 
 @final
@@ -37,41 +34,10 @@ class Client(AsyncClient):
         worker_ssl_context: ssl.SSLContext | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        settings = Settings(**options)
-        self._links = Links(settings, connect, ssl_context, self._worker_tls)
-        super().__init__(settings, _Trio(settings, self._links), worker_ssl_context, dials=connect is None)
+        links = Links(Settings(**options), connect, ssl_context, self._worker_tls)
+        super().__init__(links, worker_ssl_context, dials=connect is None)
 
     @property
     def pool(self) -> Pool[Place, TrioLink]:
         """The connections that are kept; `vastroute.Pool.inspect` shows them."""
         return self._links.pool
-
-
-@final
-class _Trio:
-    """Trio, as the verbs see it."""
-
-    def __init__(self, settings: Settings, links: Links) -> None:
-        self._settings = settings
-        self._links = links
-
-    def now(self) -> float:
-        return trio.current_time()
-
-    def lock(self) -> trio.Lock:
-        return trio.Lock()
-
-    def drive(self, machine: Machine[T]) -> Drive[T]:
-        return Drive(self._links, self._settings, machine)
-
-    async def within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        with trio.move_on_after(seconds, shield=True):
-            await work()
-
-    async def by(self, deadline: float, wait: Callable[[], Awaitable[Any]]) -> bool:
-        with trio.move_on_at(deadline) as scope:
-            await wait()
-        return not scope.cancelled_caught
-
-    async def aclose(self) -> None:
-        await self._links.aclose()

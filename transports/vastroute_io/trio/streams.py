@@ -1,60 +1,61 @@
-"""A socket as a trio stream, with or without TLS: what an exchange needs, and no more."""
+"""A socket as a trio stream, with or without TLS: what an exchange needs, and no more. And anybody's, with a limit."""
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from operator import index
-from typing import NoReturn, Self, final
+from typing import final
 
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, notify_closing, wait_readable, wait_writable
 
+from ..asynchronous.alarms import Alarms, LimitedStream, WatchedStream
 from ..links import MOST
 
 _WISHES = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that does not block raises where it has to be waited for."""
-_CLOSED = (errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF))
+
+
+async def connect(address: str, port: int) -> socket.socket:
+    """A socket that is connected to an IP address, and does not block."""
+    connecting = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(BlockingIOError):
+            connecting.connect((address, port))
+        await wait_writable(connecting)
+        if code := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))  # made of its number, it is of the class that goes with it
+        return connecting
+    except BaseException:
+        connecting.close()
+        raise
 
 
 @final
-class SocketStream(trio.abc.Stream):
+class SocketStream(WatchedStream, trio.abc.Stream):
     """A connected socket as a `trio.abc.Stream`; an `ssl.SSLSocket` once TLS has begun.
 
     `send_all` sends nothing if the caller is cancelled already, but gives no other task a turn where the socket takes
     everything at once: the receive that follows does. A receive waits for the socket before it tries, since an answer
-    is hardly ever there when it is asked for.
+    is hardly ever there when it is asked for. If its limit is over, both raise TimeoutError.
     """
 
-    __slots__ = ("_is_sending", "_pending", "_socket")
+    __slots__ = ("_is_late", "_is_sending", "_pending", "_socket")
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, alarms: Alarms) -> None:
+        super().__init__(alarms)
         connected.setblocking(False)
         self._socket = connected
+        self._is_late = False
         self._is_sending = False
         self._pending: Callable[[], int] | None = None
         """How many bytes TLS has read ahead, of which the socket says nothing."""
-
-    @classmethod
-    async def connect(cls, address: str, port: int) -> Self:
-        """A stream to an IP address."""
-        connecting = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            connecting.setblocking(False)
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with suppress(BlockingIOError):
-                connecting.connect((address, port))
-            await wait_writable(connecting)
-            if code := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(code, os.strerror(code))  # made of its number, it is of the class that goes with it
-            return cls(connecting)
-        except BaseException:
-            connecting.close()
-            raise
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Go on over TLS, with a peer that proves to be `host`."""
@@ -78,8 +79,8 @@ class SocketStream(trio.abc.Stream):
                     await self._wait(wish, wait_writable)
                 else:
                     data = memoryview(data)[sent:]
-        except OSError as error:
-            _fail(error)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure(error) from error
         finally:
             self._is_sending = False
 
@@ -88,6 +89,8 @@ class SocketStream(trio.abc.Stream):
         self._begin_to_send()
         try:
             await wait_writable(self._socket)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure(error) from error
         finally:
             self._is_sending = False
 
@@ -96,18 +99,20 @@ class SocketStream(trio.abc.Stream):
         most = MOST if max_bytes is None else max_bytes
         if index(most) < 1:
             raise ValueError("max_bytes must be at least 1")
-        self._check_open()
-        if self._pending is not None and self._pending():
-            await checkpoint()
-        else:
-            await wait_readable(self._socket)
-        while True:
-            try:
-                return self._socket.recv(most)
-            except _WISHES as wish:
-                await self._wait(wish, wait_readable)
-            except OSError as error:
-                _fail(error)
+        if self._socket.fileno() < 0:
+            raise self._failure()
+        try:
+            if self._pending is not None and self._pending():
+                await checkpoint()
+            else:
+                await wait_readable(self._socket)
+            while True:
+                try:
+                    return self._socket.recv(most)
+                except _WISHES as wish:
+                    await self._wait(wish, wait_readable)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure(error) from error
 
     def is_quiet(self) -> bool:
         """Whether the peer has neither spoken nor closed while nothing was asked of it: one system call.
@@ -123,8 +128,14 @@ class SocketStream(trio.abc.Stream):
             pass
         return False
 
+    def expire(self) -> None:
+        """See `WatchedStream`."""
+        self._is_late = True
+        self.close()
+
     def close(self) -> None:
         """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
+        self.unwatch()
         if self._socket.fileno() >= 0:
             notify_closing(self._socket)
             self._socket.close()
@@ -135,14 +146,11 @@ class SocketStream(trio.abc.Stream):
         await checkpoint()
 
     def _begin_to_send(self) -> None:
-        self._check_open()
+        if self._socket.fileno() < 0:
+            raise self._failure()
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._is_sending = True
-
-    def _check_open(self) -> None:
-        if self._socket.fileno() < 0:
-            raise trio.ClosedResourceError("the stream is closed")
 
     async def _wait(self, wish: OSError, usual: Callable[[socket.socket], Awaitable[None]]) -> None:
         """Wait for what TLS wishes for, which may be the other direction; without TLS, for the `usual` one."""
@@ -153,9 +161,45 @@ class SocketStream(trio.abc.Stream):
         else:
             await usual(self._socket)
 
+    def _failure(self, error: OSError | trio.ClosedResourceError | None = None) -> Exception:
+        """What to raise in place of a socket's `error`: what trio's streams do, or TimeoutError if the time was up."""
+        if self._is_late:
+            return TimeoutError("it took too long")
+        if self._socket.fileno() < 0:
+            return trio.ClosedResourceError("the stream is closed")
+        return trio.BrokenResourceError(f"the connection is broken: {error}")
 
-def _fail(error: OSError) -> NoReturn:
-    """Raise what trio's streams raise in place of a socket's `error`."""
-    if error.errno in _CLOSED:
-        raise trio.ClosedResourceError("the stream is closed") from None
-    raise trio.BrokenResourceError(f"the connection is broken: {error}") from error
+
+@final
+class BoundedStream(LimitedStream):
+    """Anybody's `trio.abc.Stream`. A cancel scope round each wait keeps the limit, whatever the stream is like."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self.inner: trio.abc.Stream = stream
+        """What it was made of."""
+
+    async def send_all(self, data: bytes, /) -> None:
+        """See `LimitedStream`."""
+        with trio.CancelScope(deadline=self.until):
+            await self.inner.send_all(data)
+            return
+        raise TimeoutError("it took too long")
+
+    async def receive_some(self, most: int, /) -> bytes:
+        """See `LimitedStream`."""
+        with trio.CancelScope(deadline=self.until):
+            return bytes(await self.inner.receive_some(most))
+        raise TimeoutError("it took too long")
+
+    def is_quiet(self) -> bool:
+        """See `LimitedStream`. One that cannot say passes for quiet: if it is closed, the next exchange finds out."""
+        look: Callable[[], bool] | None = getattr(self.inner, "is_quiet", None)
+        return look is None or look()
+
+    async def abort(self) -> None:
+        """Close it by force."""
+        with trio.CancelScope(shield=True):  # cancelled half-way, it would leave others open
+            await trio.aclose_forcefully(self.inner)

@@ -66,7 +66,7 @@ class MemoryRig(ABC, Generic[C]):
 
     def left(self) -> list[str]:
         """Where the connections lead that are open and should not be: all but the idle ones of our own clients."""
-        idle = {id(link.stream) for client in self._clients for link in _idle(client)}
+        idle = {id(getattr(link.stream, "inner", link.stream)) for client in self._clients for link in _idle(client)}
         return [str(origin) for origin, stream in self._opened if not stream.closed and id(stream) not in idle]
 
     @abstractmethod

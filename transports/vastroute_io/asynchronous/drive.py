@@ -1,0 +1,110 @@
+"""The loop that drives a machine: it does what the machine asks for, and decides nothing. Once for every library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, final
+
+from vastroute import Machine, Receive, Send, Use, WaitUntil
+
+from ..links import MOST, OVER, Link
+from ..settings import Watch
+from .links import AsyncLinks
+
+T = TypeVar("T")
+
+
+@final
+class Drive(Generic[T]):
+    """One machine on its way: the connection that it has in use, and what its observer has been told."""
+
+    __slots__ = ("_clock", "_link", "_links", "_machine", "_now", "_watch")
+
+    def __init__(self, links: AsyncLinks[Any], machine: Machine[T], clock: Callable[[], float] | None = None) -> None:
+        settings = links.settings
+        self._links = links
+        self._machine = settings.recorded(machine)
+        self._clock = links.library.clock() if clock is None else clock
+        self._now = 0.0
+        """When the machine was asked last."""
+        self._link: Link[Any] | None = None
+        self._watch = Watch.of(settings, machine)
+
+    async def run(self) -> T:
+        """To the end: the result, or its error raised."""
+        try:
+            action = self._next(self._clock())
+            while action is not None:
+                action = await self._do(action)
+        except BaseException:
+            await self.end()
+            raise
+        return self._machine.result()
+
+    async def step(self) -> bool:
+        """Do what the machine asks for next. False once it is over."""
+        action = self._next(self._clock())
+        if action is not None:
+            await self._do(action)
+        return action is not None
+
+    async def end(self) -> None:
+        """Nothing more will be done, whether it is over or not."""
+        if not self._machine.over:
+            self._machine.cancelled(now=self._clock())
+        if self._link is not None:
+            await self._put_back(self._clock())
+        if self._watch is not None:
+            self._watch.tell()  # last: should it raise after all, nothing is left open
+
+    def _next(self, now: float) -> Send | Receive | WaitUntil | None:
+        """What there is to do; None once it is over."""
+        self._now = now
+        action = self._machine.next_action(now=now)
+        if self._watch is not None:
+            self._watch.tell()
+        return None if isinstance(action, OVER) else action
+
+    async def _do(self, action: Send | Receive | WaitUntil) -> Send | Receive | WaitUntil | None:
+        """Wait, or have a request answered, or more of an answer: what came of it is told to the machine.
+
+        Then there is something else to do, as `_next` says.
+        """
+        machine, links, link = self._machine, self._links, self._link
+        if isinstance(action, WaitUntil):
+            await links.library.sleep_until(action.at)
+            return self._next(self._clock())
+        try:
+            if type(action) is Send:
+                if links.pool.in_use:
+                    # Who was woken together sends together: so the system, and perhaps the peer, is woken once for all.
+                    await links.library.turn()
+                decision = links.decide(action, now=self._now)
+                link = decision.connection if isinstance(decision, Use) else await links.follow(decision, action)
+                self._link = link
+            assert link is not None
+            stream, http = link.stream, link.http
+            stream.limit(action.deadline)
+            if type(action) is Send:
+                await stream.send_all(http.send(action.request, limit_body=False))
+            while True:
+                events = http.receive(await stream.receive_some(MOST))
+                now = self._clock()
+                until = machine.feed(events, now=now, reused=link.used)
+                if until is None:
+                    break
+                stream.limit(until)
+        except links.library.failures as error:
+            now = self._clock()
+            machine.failed(error, sent=link is not None, reused=link is not None and link.used, now=now)
+        following = self._next(now)
+        if link is not None and type(following) is not Receive:
+            await self._put_back(now)
+        return following
+
+    async def _put_back(self, now: float) -> None:
+        """The connection that was in use goes back."""
+        link, self._link = self._link, None
+        assert link is not None
+        if closing := self._links.put_back(link, now=now):
+            await self._links.close(closing)
