@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         read_worker_root,
     )
     from .machine import AskMachine
+    from .memory import RouteMemory
     from .messages import (
         ENGINE,
         Grant,
@@ -107,7 +108,7 @@ if TYPE_CHECKING:
         StreamEvent,
         stream_decoder,
     )
-    from .urls import AddressMemory, Origin
+    from .urls import Origin
     from .verdicts import Reason, SignatureMode, Verdict
     from .verification import Verifier, verify
     from .work import Answer, WorkerRequest, auth_data, decode_body, encode_worker
@@ -126,7 +127,6 @@ else:
 _ON_FIRST_USE = {
     "ASK_TABLE": "state",
     "Action": "actions",
-    "AddressMemory": "urls",
     "Admitted": "worker_guard",
     "Advice": "errors",
     "Answer": "work",
@@ -201,6 +201,7 @@ _ON_FIRST_USE = {
     "ResponseHead": "messages",
     "RetryPolicy": "policy",
     "RouteCall": "routing",
+    "RouteMemory": "memory",
     "RouteRequest": "messages",
     "RouteResult": "routing",
     "RouteSnapshot": "snapshots",
@@ -279,7 +280,6 @@ __all__ = [
     "SESSION_TABLE",
     "WORKER_ROOT_PINS",
     "Action",
-    "AddressMemory",
     "Admitted",
     "Advice",
     "Answer",
@@ -349,6 +349,7 @@ __all__ = [
     "ResponseHead",
     "RetryPolicy",
     "RouteCall",
+    "RouteMemory",
     "RouteRequest",
     "RouteResult",
     "RouteSnapshot",

@@ -11,13 +11,16 @@ import math
 import re
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import Advice, CallFailed, InvalidValue, KeyRefused, Outcome, Phase, Refused, UnexpectedAnswer
 from .messages import ENGINE, LARGEST_INT, Grant, HttpRequest, HttpResponse, NotReady, RouteRequest, Secret
 from .policy import Limits
 from .reading import excerpt, host_of, parse_object, request_id, request_index, retry_after, without_key
-from .urls import AddressMemory, Origin, split_url
+from .urls import Origin, split_url
+
+if TYPE_CHECKING:
+    from .memory import RouteMemory
 
 
 def encode_route(
@@ -59,14 +62,14 @@ def decode_route(
     *,
     limits: Limits = Limits(),
     key: Secret | str | None = None,
-    addresses: AddressMemory | None = None,
+    memory: RouteMemory | None = None,
 ) -> Grant | NotReady:
     """What the engine's answer means: a worker, or none yet.
 
     Raises a `CallFailed` for everything else: `Refused` and `KeyRefused` where the engine says no (also inside a
     200), `UnexpectedAnswer` where it is no answer of this protocol. Its ``advice`` is ``ASK_AGAIN`` if the trouble may
-    pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it. `addresses` is what
-    a client remembers of workers.
+    pass. `key` is masked in what the error quotes and in a `NotReady`, should the engine repeat it. `memory` is what a
+    client remembers of workers.
     """
     if key is not None and type(key) is not Secret:
         key = Secret.of(key)
@@ -80,7 +83,7 @@ def decode_route(
     refusal = _refusal_text(fields)
     url = fields.get("url")
     if url or fields.get("signature") is not None:
-        return _grant(raw, fields, response, key, addresses)
+        return _grant(raw, fields, response, key, memory)
     if refusal is not None:
         raise _failure(
             Refused,
@@ -114,7 +117,7 @@ def _number(value: float) -> str:
 
 
 def _grant(
-    raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secret | None, addresses: AddressMemory | None
+    raw: bytes, fields: dict[str, Any], response: HttpResponse, key: Secret | None, memory: RouteMemory | None
 ) -> Grant:
     """The typed view of a grant. A worker refuses one that lacks any of these (wire facts, section 3)."""
     url, endpoint, signature = fields.get("url"), fields.get("endpoint"), fields.get("signature")
@@ -131,7 +134,7 @@ def _grant(
         why = "its reqnum is not a whole number of at least 0"
     else:
         try:
-            origin, path = split_url(url) if addresses is None else addresses.split(url)
+            origin, path = split_url(url) if memory is None else memory.split(url)
         except InvalidValue as error:
             why = f"its url is {error}"
         else:

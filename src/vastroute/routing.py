@@ -21,10 +21,11 @@ from .policy import Limits, RetryPolicy
 from .record import Counts, EntryKind, Record
 from .snapshots import RouteSnapshot, read_route
 from .state import ASK_TABLE, AskInput, AskState, advance
-from .urls import AddressMemory, Origin
+from .urls import Origin
 from .verdicts import NO_KEY, SignatureMode, Verdict
 
 if TYPE_CHECKING:
+    from .memory import RouteMemory
     from .reqnum import ReqnumTracker, ReqnumVerdict
     from .verification import Verifier
 
@@ -56,15 +57,15 @@ class RouteCall(AskMachine[RouteResult]):
 
     `key` is the endpoint's own key. `rng` draws from [0, 1). `deadline` is in monotonic seconds. `verifier` checks the
     grant's signature; without one the verdict says that no key is known. `tracker` says whether a grant's reqnum is in
-    order. `addresses` is what a client's calls remember of workers, to be quicker. The call ends with a `RouteResult`
+    order. `memory` is what a client's calls know of one another, to be quicker. The call ends with a `RouteResult`
     or one of the errors under `vastroute.CallFailed`.
     """
 
     __slots__ = (
-        "_addresses",
         "_engine",
         "_grant",
         "_key_in_body",
+        "_memory",
         "_not_ready",
         "_request",
         "_request_idx_since",
@@ -84,7 +85,7 @@ class RouteCall(AskMachine[RouteResult]):
         limits: Limits = Limits(),
         verifier: Verifier | None = None,
         tracker: ReqnumTracker | None = None,
-        addresses: AddressMemory | None = None,
+        memory: RouteMemory | None = None,
         engine: Origin = ENGINE,
         key_in_body: bool = False,
     ) -> None:
@@ -94,7 +95,7 @@ class RouteCall(AskMachine[RouteResult]):
         self._request = request
         self._verifier = verifier
         self._tracker = tracker
-        self._addresses = addresses
+        self._memory = memory
         self._engine = engine
         self._key_in_body = key_in_body
         self._request_idx = request.request_idx
@@ -163,7 +164,7 @@ class RouteCall(AskMachine[RouteResult]):
         limits: Limits = Limits(),
         verifier: Verifier | None = None,
         tracker: ReqnumTracker | None = None,
-        addresses: AddressMemory | None = None,
+        memory: RouteMemory | None = None,
         engine: Origin = ENGINE,
         key_in_body: bool = False,
     ) -> RouteCall:
@@ -184,7 +185,7 @@ class RouteCall(AskMachine[RouteResult]):
             limits=limits,
             verifier=verifier,
             tracker=tracker,
-            addresses=addresses,
+            memory=memory,
             engine=engine,
             key_in_body=key_in_body,
         )
@@ -210,6 +211,10 @@ class RouteCall(AskMachine[RouteResult]):
     # What the machine asks of us
 
     def _encode(self) -> HttpRequest:
+        if self._memory is not None and self._request_idx is None:
+            return self._memory.first_ask(
+                self._request, key=self._secret, engine=self._engine, key_in_body=self._key_in_body
+            )
         return encode_route(
             self._request,
             key=self._secret,
@@ -232,7 +237,7 @@ class RouteCall(AskMachine[RouteResult]):
 
     def _judge(self, response: HttpResponse, now: float) -> None:
         try:
-            answer = decode_route(response, limits=self._limits, key=self._secret, addresses=self._addresses)
+            answer = decode_route(response, limits=self._limits, key=self._secret, memory=self._memory)
         except CallFailed as error:
             self._hold(error.request_idx, now, missing=False)
             unnamed = self._request_idx is None and error.status not in _NOT_BEGUN

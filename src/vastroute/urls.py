@@ -8,8 +8,6 @@ because two readers that repair differently are how a request ends up at a host 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from typing import final
 
 import attrs
 
@@ -78,38 +76,6 @@ def split_url(url: str) -> tuple[Origin, str]:
     if _CLIMB.search(path):
         raise InvalidValue("the path climbs with '.' or '..'")
     return Origin(scheme=scheme, host=host, port=port), path
-
-
-_LONGEST = 512
-"""Characters of an address that is worth remembering; an engine could fill the memory with longer ones."""
-
-
-@final
-class AddressMemory:
-    """The addresses of workers that one client has read, so that it need not read the same one for every grant.
-
-    It holds `most` of up to 512 characters; then the oldest go. Give it to each `vastroute.RouteCall` of a client, and
-    use those from one thread at a time. Raises `InvalidValue` if `most` is below 1.
-    """
-
-    __slots__ = ("_known", "_most")
-
-    def __init__(self, *, most: int = 1024) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise InvalidValue("most must be a whole number of at least 1")
-        self._most = most
-        self._known: OrderedDict[str, tuple[Origin, str]] = OrderedDict()
-
-    def split(self, url: str) -> tuple[Origin, str]:
-        """The origin and the path of `url`: the same objects as last time. Raises `InvalidValue` as it did then."""
-        known = self._known.get(url)
-        if known is None:
-            known = split_url(url)
-            if len(url) <= _LONGEST:
-                self._known[url] = known
-                if len(self._known) > self._most:
-                    self._known.popitem(last=False)
-        return known
 
 
 def join_target(base: str, route: str) -> str:

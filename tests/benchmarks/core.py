@@ -33,7 +33,8 @@ class Core:
         self._tracker = vastroute.ReqnumTracker()
         self._guard = vastroute.Guard(allow_plain_http=True, allow_private_address=True)
         self._heads = vastroute.HeadMemory()
-        self._addresses = vastroute.AddressMemory()
+        self._memory = vastroute.RouteMemory()
+        self._request = vastroute.RouteRequest(endpoint=ENDPOINT, cost=100.0)
         self._connections = self._connection(), self._connection()
         self._replies = tuple(_HEAD % (len(body), body) for body in (grant(PORT), answer()))
 
@@ -53,13 +54,13 @@ class Core:
 
     def _routing(self) -> vastroute.RouteCall:
         return vastroute.RouteCall(
-            vastroute.RouteRequest(endpoint=ENDPOINT, cost=100.0),
+            self._request,  # the clients, too, ask again with the one they have
             key=self._key,
             rng=float,
             deadline=1000.0,
             verifier=self._verifier,
             tracker=self._tracker,
-            addresses=self._addresses,
+            memory=self._memory,
             engine=self._engine,
         )
 

@@ -15,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vastroute import (
-    AddressMemory,
     Advice,
     AskState,
     CallFailed,
@@ -45,6 +44,7 @@ from vastroute import (
     ResponseHead,
     RetryPolicy,
     RouteCall,
+    RouteMemory,
     RouteRequest,
     Send,
     SignatureMode,
@@ -283,10 +283,10 @@ class TestAsking:
         ]
 
     def test_calls_that_share_what_they_know_of_workers_share_the_origin(self) -> None:
-        addresses = AddressMemory()
+        memory = RouteMemory()
         origins = []
-        for shared in (addresses, addresses, None):
-            call = route(addresses=shared)
+        for shared in (memory, memory, None):
+            call = route(memory=shared)
             answer(call, SIGNED)
             origins.append(call.result().grant.origin)
         assert origins[0] is origins[1]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vastroute import ENGINE, InvalidValue, Origin
-from vastroute.urls import AddressMemory, join_target, split_url
+from vastroute.urls import join_target, split_url
 from vectors.files import load
 
 LABEL = "a" * 63
@@ -157,33 +157,3 @@ class TestJoin:
         assert target.isascii()
         assert target.isprintable()
         assert not {" ", "#", "\\"} & set(target)
-
-
-class TestAddressMemory:
-    def test_an_address_is_what_it_is_without_memory(self) -> None:
-        addresses = AddressMemory(most=2)
-        for number in (1, 2, 1, 3, 1, 4, 1):
-            url = f"https://worker-{number}.example:8000/base"
-            assert addresses.split(url) == split_url(url)
-
-    def test_the_same_address_gives_the_same_origin(self) -> None:
-        addresses = AddressMemory()
-        first, _ = addresses.split("https://worker.example")
-        assert addresses.split("https://worker.example")[0] is first
-
-    def test_a_long_address_is_not_held(self) -> None:
-        addresses, longest = AddressMemory(), "https://worker.example/".ljust(512, "a")
-        assert addresses.split(longest)[0] is addresses.split(longest)[0]
-        assert addresses.split(longest + "a") == split_url(longest + "a")
-        assert addresses.split(longest + "a")[0] is not addresses.split(longest + "a")[0]
-
-    def test_what_is_refused_is_refused_every_time(self) -> None:
-        addresses = AddressMemory()
-        for _ in range(2):
-            with pytest.raises(InvalidValue, match="it holds credentials"):
-                addresses.split("https://user:pass@worker.example")
-
-    @pytest.mark.parametrize("most", [0, -1, True, 1.5, "64", None])
-    def test_it_holds_at_least_one(self, most: object) -> None:
-        with pytest.raises(InvalidValue, match="most must be a whole number of at least 1"):
-            AddressMemory(most=most)  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from math import inf
 from pathlib import Path
@@ -15,7 +17,6 @@ from vastroute import (
     CONSOLE,
     DEFAULT_LIFETIME,
     ENGINE,
-    AddressMemory,
     Advice,
     Call,
     CallFailed,
@@ -38,6 +39,7 @@ from vastroute import (
     ReqnumTracker,
     RetryPolicy,
     RouteCall,
+    RouteMemory,
     RouteRequest,
     Secret,
     SessionEnded,
@@ -119,6 +121,26 @@ def _is_out_of_reach(origin: Origin) -> bool:
         return False
 
 
+def _route_request(endpoint: str, options: RouteOptions) -> RouteRequest:
+    cost, replay_timeout = options.get("cost", 100.0), options.get("replay_timeout")
+    if "request_idx" not in options and "extra" not in options:
+        with suppress(TypeError):  # of what cannot be hashed; it is no good either, which is said below
+            return _plain_route_request(endpoint, cost, replay_timeout)
+    return RouteRequest(
+        endpoint=endpoint,
+        cost=cost,
+        request_idx=options.get("request_idx"),
+        replay_timeout=replay_timeout,
+        extra=options.get("extra", {}),
+    )
+
+
+@lru_cache(maxsize=256, typed=True)
+def _plain_route_request(endpoint: str, cost: float, replay_timeout: float | None) -> RouteRequest:
+    """A new request, or the last one like it: most calls of a program ask for the same."""
+    return RouteRequest(endpoint=endpoint, cost=cost, replay_timeout=replay_timeout)
+
+
 @attrs.define(kw_only=True, eq=False)
 class Settings:
     """A client's `ClientOptions`, checked, and the machines that they make."""
@@ -144,7 +166,7 @@ class Settings:
     recorder: Recorder | None = None
     rng: Callable[[], float] = random.random
     tracker: ReqnumTracker = attrs.field(factory=ReqnumTracker, init=False)
-    addresses: AddressMemory = attrs.field(factory=AddressMemory, init=False)
+    memory: RouteMemory = attrs.field(factory=RouteMemory, init=False)
     _heads: HeadMemory = attrs.field(factory=HeadMemory, init=False)
     _secret: Secret | None = attrs.field(default=None, init=False, repr=False)
     _verifier: Verifier | None = attrs.field(default=None, init=False)
@@ -253,13 +275,7 @@ class Settings:
     def route_call(self, endpoint: str, options: RouteOptions, *, deadline: float) -> RouteCall:
         """The machine that asks for one worker of `endpoint`."""
         return RouteCall(
-            RouteRequest(
-                endpoint=endpoint,
-                cost=options.get("cost", 100.0),
-                request_idx=options.get("request_idx"),
-                replay_timeout=options.get("replay_timeout"),
-                extra=options.get("extra", {}),
-            ),
+            _route_request(endpoint, options),
             key=self.key_for(endpoint),
             rng=self.rng,
             deadline=deadline,
@@ -267,7 +283,7 @@ class Settings:
             limits=self.limits,
             verifier=self.verifier(),
             tracker=self.tracker,
-            addresses=self.addresses,
+            memory=self.memory,
             engine=self.engine,
             key_in_body=self.key_in_body,
         )
