@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from .errors import FailureKind
-from .messages import HttpResponse, ResponseHead
+from .messages import HttpResponse, ResponseHead, response_of
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +74,7 @@ def whole_answer(events: Sequence[Event]) -> HttpResponse | None:
     if len(events) == 3:
         head, body, end = events
         if type(end) is End and type(body) is bytes and type(head) is ResponseHead:
-            return HttpResponse(status=head.status, headers=head.headers, body=body)
+            return response_of(head, body)
     return None
 
 

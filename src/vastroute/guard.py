@@ -14,7 +14,7 @@ import re
 from bisect import bisect
 from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import attrs
@@ -86,6 +86,8 @@ IPV6_EMBEDDINGS: tuple[tuple[str, str, Callable[[int], tuple[int, ...]]], ...] =
 """Network, name, and the IPv4 addresses (in the lowest 32 bits) that an address of it stands for."""
 
 _WEB_PORTS = frozenset({80, 443})
+_REMEMBERED = 1024
+"""Hosts whose kind is remembered: the same few workers are granted again and again."""
 # What ends in a number is an address to every reader of URLs, in one of several spellings, and never a name.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _DOTTED = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.|$)){4}(?<!\.)", re.ASCII)
@@ -146,9 +148,10 @@ class Guard:
             return _refusal(GuardReason.SCHEME, "allow_plain_http", f"{origin} has no TLS")
         if port < 1024 and port not in _WEB_PORTS and not self.allow_any_port:
             return _refusal(GuardReason.PORT, "allow_any_port", f"port {port} of {origin} belongs to another service")
-        if ":" in host or _DOTTED.fullmatch(host):
+        kind = _kind(host)
+        if kind is _Host.ADDRESS:
             return self._check(host, origin)
-        if _NUMERIC.fullmatch(host) and not self.allow_private_address:
+        if kind is _Host.HIDDEN and not self.allow_private_address:
             return _refusal(GuardReason.ADDRESS, PRIVATE, f"{origin} hides an IP address in an unusual spelling")
         if proxied and not self.allow_proxied_names:
             text = f"{origin} is a name that a proxy or a library resolves, so that nobody here sees where it leads"
@@ -174,7 +177,23 @@ def _refusal(reason: GuardReason, switch: str, text: str) -> GuardRefusal:
     return GuardRefusal(reason=reason, switch=switch, text=f"{text}; {switch} would allow it")
 
 
-def _classes(address: str) -> list[tuple[str, str | None]]:
+class _Host(Enum):
+    """What a host is, as it is written."""
+
+    NAME = "a name"
+    ADDRESS = "an IP address"
+    HIDDEN = "an IP address in an unusual spelling"
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _kind(host: str) -> _Host:
+    if ":" in host or _DOTTED.fullmatch(host):
+        return _Host.ADDRESS
+    return _Host.HIDDEN if _NUMERIC.fullmatch(host) else _Host.NAME
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _classes(address: str) -> tuple[tuple[str, str | None], ...]:
     """What an IP address is: usually one class, or one for each IPv4 address that it stands for."""
     address, zone, _ = address.partition("%")
     rows = _rows()
@@ -187,7 +206,7 @@ def _classes(address: str) -> list[tuple[str, str | None]]:
             if number in network:
                 found = [rows.ipv4.find(each & 0xFFFFFFFF) for each in stands_for(number)]
                 classes = [(f"{each}, in its {name} form", switch) for each, switch in found]
-    return [*classes, ("it is bound to one network link", PRIVATE)] if zone else classes
+    return (*classes, ("it is bound to one network link", PRIVATE)) if zone else tuple(classes)
 
 
 def _ipv6(address: str) -> int:

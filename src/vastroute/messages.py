@@ -210,6 +210,18 @@ class HttpResponse:
     body: bytes = attrs.field(default=b"", converter=_bytes, repr=_size)
 
 
+def response_of(head: ResponseHead, body: bytes) -> HttpResponse:
+    """The answer that has this `head` and `body`, which a connection of ours has read: none of it is looked at again."""
+    response = _new(HttpResponse)
+    _set(response, "status", head.status)
+    _set(response, "headers", head.headers)
+    _set(response, "body", body)
+    return response
+
+
+_new, _set = object.__new__, object.__setattr__
+
+
 def _endpoint(_instance: object, _attribute: object, value: str) -> None:
     if not isinstance(value, str) or not value or value.isspace():
         raise InvalidValue("endpoint must be the endpoint's name: non-empty text")
