@@ -707,7 +707,8 @@ class Call:
         self._action = GiveUp(error=error)
 
     def _note(self, kind: EntryKind, now: float, status: int | None = None, detail: str = "") -> None:
-        self._log.append((kind, now, Phase.WORKER, self._attempts, self.request_idx, status, detail, None))
+        request_idx = self.request_idx if self._route is None else self._route._request_idx
+        self._log.append((kind, now, Phase.WORKER, self._attempts, request_idx, status, detail, None))
 
 
 _NOT_LOOKED = Verdict(reason=Reason.OFF, detail="the grant was checked when the session was made, if at all")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -48,7 +49,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _check_object(value: object) -> None:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         # The official worker answers anything else with 422 (wire facts, section 3).
         raise InvalidValue(f"payload must be a JSON object, not {type(value).__name__}")
 
@@ -72,7 +73,12 @@ def _switch(_instance: object, attribute: Any, value: object) -> None:
 
 
 def _route(_instance: object, _attribute: object, value: str) -> None:
-    join_target("", value)
+    _check_route(value)
+
+
+@lru_cache(maxsize=64)
+def _check_route(route: str) -> None:
+    join_target("", route)  # a program has few routes, and asks for them again and again
 
 
 @attrs.frozen(kw_only=True)
