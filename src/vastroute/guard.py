@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import attrs
@@ -86,8 +86,6 @@ IPV6_EMBEDDINGS: tuple[tuple[str, str, Callable[[int], tuple[int, ...]]], ...] =
 """Network, name, and the IPv4 addresses (in the lowest 32 bits) that an address of it stands for."""
 
 _WEB_PORTS = frozenset({80, 443})
-_REMEMBERED = 1024
-"""Hosts whose kind is remembered: the same few workers are granted again and again."""
 # What ends in a number is an address to every reader of URLs, in one of several spellings, and never a name.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _DOTTED = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.|$)){4}(?<!\.)", re.ASCII)
@@ -148,10 +146,11 @@ class Guard:
             return _refusal(GuardReason.SCHEME, "allow_plain_http", f"{origin} has no TLS")
         if port < 1024 and port not in _WEB_PORTS and not self.allow_any_port:
             return _refusal(GuardReason.PORT, "allow_any_port", f"port {port} of {origin} belongs to another service")
-        kind = _kind(host)
-        if kind is _Host.ADDRESS:
-            return self._check(host, origin)
-        if kind is _Host.HIDDEN and not self.allow_private_address:
+        if _DOTTED.fullmatch(host):  # nearly every worker's
+            return self._refuse((_class_of_ipv4(host),), origin)
+        if ":" in host:
+            return self._refuse(_classes(host), origin)
+        if _NUMERIC.fullmatch(host) and not self.allow_private_address:
             return _refusal(GuardReason.ADDRESS, PRIVATE, f"{origin} hides an IP address in an unusual spelling")
         if proxied and not self.allow_proxied_names:
             text = f"{origin} is a name that a proxy or a library resolves, so that nobody here sees where it leads"
@@ -164,10 +163,10 @@ class Guard:
         `address` is an IPv4 or IPv6 address as the system's resolver gives it, with or without a zone (``%eth0``);
         `origin` is what it was resolved from, for the text. Raises `InvalidValue` if it is no IP address.
         """
-        return self._check(address, address if origin is None else f"{origin} ({address})")
+        return self._refuse(_classes(address), address if origin is None else f"{origin} ({address})")
 
-    def _check(self, address: str, shown: Origin | str) -> GuardRefusal | None:
-        for name, switch in _classes(address):
+    def _refuse(self, classes: Iterable[tuple[str, str | None]], shown: Origin | str) -> GuardRefusal | None:
+        for name, switch in classes:
             if switch is not None and not getattr(self, switch):
                 return _refusal(GuardReason.ADDRESS, switch, f"{shown} is not public: {name}")
         return None
@@ -177,28 +176,16 @@ def _refusal(reason: GuardReason, switch: str, text: str) -> GuardRefusal:
     return GuardRefusal(reason=reason, switch=switch, text=f"{text}; {switch} would allow it")
 
 
-class _Host(Enum):
-    """What a host is, as it is written."""
-
-    NAME = "a name"
-    ADDRESS = "an IP address"
-    HIDDEN = "an IP address in an unusual spelling"
+def _class_of_ipv4(address: str) -> tuple[str, str | None]:
+    return _rows().ipv4.find(int.from_bytes(map(int, address.split(".")), "big"))
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _kind(host: str) -> _Host:
-    if ":" in host or _DOTTED.fullmatch(host):
-        return _Host.ADDRESS
-    return _Host.HIDDEN if _NUMERIC.fullmatch(host) else _Host.NAME
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _classes(address: str) -> tuple[tuple[str, str | None], ...]:
+def _classes(address: str) -> list[tuple[str, str | None]]:
     """What an IP address is: usually one class, or one for each IPv4 address that it stands for."""
     address, zone, _ = address.partition("%")
     rows = _rows()
-    if _DOTTED.fullmatch(address):  # nearly every worker's
-        classes = [rows.ipv4.find(int.from_bytes(map(int, address.split(".")), "big"))]
+    if _DOTTED.fullmatch(address):
+        classes = [_class_of_ipv4(address)]
     else:
         number = _ipv6(address)
         classes = [rows.ipv6.find(number)]
@@ -206,7 +193,7 @@ def _classes(address: str) -> tuple[tuple[str, str | None], ...]:
             if number in network:
                 found = [rows.ipv4.find(each & 0xFFFFFFFF) for each in stands_for(number)]
                 classes = [(f"{each}, in its {name} form", switch) for each, switch in found]
-    return (*classes, ("it is bound to one network link", PRIVATE)) if zone else tuple(classes)
+    return [*classes, ("it is bound to one network link", PRIVATE)] if zone else classes
 
 
 def _ipv6(address: str) -> int:

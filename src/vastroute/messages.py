@@ -211,7 +211,7 @@ class HttpResponse:
 
 
 def response_of(head: ResponseHead, body: bytes) -> HttpResponse:
-    """The answer that has this `head` and `body`, which a connection of ours has read: none of it is looked at again."""
+    """The answer of this `head` and `body`, which a connection of ours has read: none of it is looked at again."""
     response = _new(HttpResponse)
     _set(response, "status", head.status)
     _set(response, "headers", head.headers)

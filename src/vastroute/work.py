@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -73,12 +72,7 @@ def _switch(_instance: object, attribute: Any, value: object) -> None:
 
 
 def _route(_instance: object, _attribute: object, value: str) -> None:
-    _check_route(value)
-
-
-@lru_cache(maxsize=64)
-def _check_route(route: str) -> None:
-    join_target("", route)  # a program has few routes, and asks for them again and again
+    join_target("", value)
 
 
 @attrs.frozen(kw_only=True)

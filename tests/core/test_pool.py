@@ -184,6 +184,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def everything_is_accounted_for(self) -> None:
         holdings = self.pool.inspect()
+        assert self.pool.in_use == len(self.used)
         everywhere = [c for holding in holdings.values() for c in holding.in_use + holding.idle]
         assert len(everywhere) == len(set(everywhere))
         assert not self.closed & set(everywhere)

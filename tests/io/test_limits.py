@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
+import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from typing import Any, TypeAlias
@@ -17,12 +19,16 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vastroute_io.asyncio
 import vastroute_io.asyncio.library
 import vastroute_io.asyncio.streams
+import vastroute_io.trio
 import vastroute_io.trio.library
 import vastroute_io.trio.streams
+from vastroute import Guard, PoolLimits, RetryPolicy, WorkPolicy
 from vastroute_io.asynchronous.alarms import Alarms, WatchedStream
 from vastroute_io.asynchronous.library import Library
+from vastroute_testing import TEST_KEY
 
 Main: TypeAlias = Callable[[], Awaitable[None]]
 Opened: TypeAlias = Callable[[Library], AbstractAsyncContextManager[tuple[WatchedStream, socket.socket]]]
@@ -171,6 +177,131 @@ def test_limits_hold_in_the_next_run_of_trio_too() -> None:
 
     for use in (leave, wait, leave, wait):
         trio.run(main, use)
+
+
+# --- in a client -----------------------------------------------------------------------------------------------------
+
+
+class Skipping(asyncio.SelectorEventLoop):
+    """A loop on real sockets whose time can be put forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+async def skip_on_asyncio(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Skipping)
+    loop.ahead += seconds
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def run_on_asyncio(main: Callable[[Callable[[float], Awaitable[None]]], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(main(skip_on_asyncio))
+
+
+def run_on_trio(main: Callable[[Callable[[float], Awaitable[None]]], Awaitable[None]]) -> None:
+    clock = trio.testing.MockClock()
+
+    async def skip(seconds: float) -> None:
+        clock.jump(seconds)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+    trio.run(main, skip, clock=clock)
+
+
+class Peer:
+    """An engine and its worker on one port, which gives events when it is told to; it counts its connections."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._go_on = threading.Semaphore(0)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def go_on(self) -> None:
+        self._go_on.release()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connected, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._threads.append(threading.Thread(target=self._serve, args=(connected,)))
+            self._threads[-1].start()
+
+    def _serve(self, connected: socket.socket) -> None:
+        with connected:
+            while asked := connected.recv(65536):
+                if asked.startswith(b"POST /route/ "):
+                    fields = {"url": self.url, "endpoint": "demo", "cost": 100.0, "reqnum": 1, "request_idx": 7}
+                    body = json.dumps(fields | {"signature": "none"}).encode()
+                    connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    continue
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                connected.sendall(head)
+                for event in (b"data: 1\n\n", b"data: 2\n\n"):
+                    self._go_on.acquire()
+                    connected.sendall(b"%x\r\n%b\r\n" % (len(event), event))
+                connected.sendall(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("client_of", "run"),
+    [
+        pytest.param(vastroute_io.trio.Client, run_on_trio, id="trio"),
+        pytest.param(vastroute_io.asyncio.Client, run_on_asyncio, id="asyncio"),
+    ],
+)
+def test_only_waiting_is_limited(client_of: Any, run: Any) -> None:
+    """Neither is who takes his time over an event, nor a connection that nobody uses."""
+    peer = Peer()
+    options = {
+        "key": TEST_KEY,
+        "engine": peer.url,
+        "guard": Guard(allow_plain_http=True, allow_private_address=True),
+        "policy": RetryPolicy(ask_limit=10.0),
+        "work_policy": WorkPolicy(silence=20.0),
+        "pool": PoolLimits(idle_seconds=1000.0),
+        "proxy": None,
+    }
+
+    async def main(skip: Callable[[float], Awaitable[None]]) -> None:
+        async with client_of(**options) as client:
+            async with client.stream("demo", "/work", {}) as events:
+                peer.go_on()
+                assert (await anext(events)).data == "1"
+                await skip(100.0)
+                peer.go_on()
+                assert [event.data async for event in events] == ["2"]
+            await skip(100.0)
+            await client.route("demo")
+            assert peer.connections == 2
+
+    try:
+        run(main)
+    finally:
+        peer.go_on()
+        peer.go_on()
+        peer.close()
+
+
+# --- the bookkeeping -------------------------------------------------------------------------------------------------
 
 
 class Fake(WatchedStream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Generic, TypeVar, final
 
 from vastroute import Machine, Receive, Send, Use, WaitUntil
@@ -98,7 +99,11 @@ class Drive(Generic[T]):
             now = self._clock()
             machine.failed(error, sent=link is not None, reused=link is not None and link.used, now=now)
         following = self._next(now)
-        if link is not None and type(following) is not Receive:
+        if link is None:
+            return following
+        if type(following) is Receive:
+            link.stream.until = inf  # there is no limit while nobody waits for more
+        else:
             await self._put_back(now)
         return following
 
