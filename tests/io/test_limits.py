@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import socket
+import ssl
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -311,10 +312,13 @@ class Fake(WatchedStream):
 
     def expire(self) -> None:
         self.expired = True
-        self.close()
+        self.abort()
 
-    def close(self) -> None:
-        self.unwatch()
+    def abort(self) -> None:
+        self._unwatch()
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        raise NotImplementedError
 
     async def send_all(self, data: bytes, /) -> None:
         raise NotImplementedError
@@ -381,7 +385,7 @@ def test_a_stream_expires_at_its_limit_and_not_otherwise(steps: list[tuple[str, 
             streams[number].until = inf
         elif step == "close":
             limits.pop(number, None)
-            streams[number].close()
+            streams[number].abort()
         else:
             bell.pass_time(bell.now + value)
             for each, stream in enumerate(streams):
@@ -393,7 +397,7 @@ def test_a_stream_expires_at_its_limit_and_not_otherwise(steps: list[tuple[str, 
                 else:
                     assert not stream.expired
     for stream in streams:
-        stream.close()
+        stream.abort()
     assert bell.rests
 
 
@@ -404,7 +408,7 @@ def test_a_stream_that_was_closed_is_not_kept_until_its_limit() -> None:
     for _ in range(20_000):
         stream = Fake(bell)
         stream.limit(FOR_EVER)
-        stream.close()
+        stream.abort()
         living.add(stream)
     del stream
     gc.collect()

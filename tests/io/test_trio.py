@@ -11,7 +11,7 @@ import trio
 from trio.testing import check_two_way_stream
 
 from vastroute_io.trio.library import Trio
-from vastroute_io.trio.streams import SocketStream, connect
+from vastroute_io.trio.streams import SocketStream, connected
 from vastroute_testing import TestAuthority
 
 AUTHORITY = TestAuthority()
@@ -170,6 +170,6 @@ def test_where_nobody_listens(address: str) -> None:
             except OSError:
                 pytest.skip("this machine has no such address")
             with pytest.raises(ConnectionRefusedError):
-                await connect(address, bound.getsockname()[1])
+                await connected(address, bound.getsockname()[1])
 
     trio.run(main)

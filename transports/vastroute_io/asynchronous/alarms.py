@@ -7,6 +7,7 @@ then, and the stream is looked at again when its present one is.
 
 from __future__ import annotations
 
+import ssl
 from abc import ABC, abstractmethod
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -41,6 +42,10 @@ class LimitedStream(ABC):
     def is_quiet(self) -> bool:
         """Whether the peer has neither spoken nor closed while nothing was asked of it, as far as can be known."""
 
+    @abstractmethod
+    async def shut(self) -> None:
+        """Close it by force, which waits for nothing."""
+
 
 class WatchedStream(LimitedStream):
     """One whose limit is kept by `Alarms`, since it can be closed at any time."""
@@ -59,14 +64,26 @@ class WatchedStream(LimitedStream):
         if until < self.look_at:
             self._alarms.add(self, until)
 
-    def unwatch(self) -> None:
-        """It is closed: there is nothing to look at any more."""
-        self.until = inf
-        self._alarms.drop(self)
+    @abstractmethod
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on over TLS, with a peer that proves to be `host`."""
 
     @abstractmethod
     def expire(self) -> None:
         """The time is up: close it."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close it by force, at once. May be called twice."""
+
+    async def shut(self) -> None:
+        """See `LimitedStream`."""
+        self.abort()
+
+    def _unwatch(self) -> None:
+        """It is closed: there is nothing to look at any more."""
+        self.until = inf
+        self._alarms.drop(self)
 
 
 class Alarms(ABC):

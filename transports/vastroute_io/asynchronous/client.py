@@ -15,6 +15,7 @@ from vastroute import (
     EndpointInfo,
     KeyRefused,
     Machine,
+    Pool,
     PublicKey,
     RouteResult,
     Secret,
@@ -23,11 +24,12 @@ from vastroute import (
     WorkerRequest,
 )
 
+from ..links import Place
 from ..options import CallOptions, RouteOptions, SessionOptions, check_options
 from ..tls import keep_root, kept_root, worker_context
 from .drive import Drive
 from .library import Lock
-from .links import AsyncLinks
+from .links import AsyncLink, AsyncLinks
 from .session import AsyncSession
 from .stream import AsyncStream
 
@@ -37,7 +39,7 @@ T = TypeVar("T")
 class AsyncClient:
     """The verbs of an asynchronous ``Client``; a transport adds how its connections are made."""
 
-    def __init__(self, links: AsyncLinks[Any], worker_tls: ssl.SSLContext | None, *, dials: bool) -> None:
+    def __init__(self, links: AsyncLinks, worker_tls: ssl.SSLContext | None, *, dials: bool) -> None:
         self._links = links
         self._settings = links.settings
         self._library = library = links.library
@@ -46,6 +48,11 @@ class AsyncClient:
         self._root_lock = library.lock()
         self._find_lock = library.lock()
         self._dials = dials
+
+    @property
+    def pool(self) -> Pool[Place, AsyncLink]:
+        """The connections that are kept; `vastroute.Pool.inspect` shows them."""
+        return self._links.pool
 
     async def route(self, endpoint: str, **options: Unpack[RouteOptions]) -> RouteResult:
         """Ask for a worker of `endpoint`, waiting while none is ready; see `vastroute_io.options.RouteOptions`.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from vastroute import Machine, Receive, Send, Use, WaitUntil
 
-from ..links import MOST, OVER, Link
+from ..links import MOST, OVER
 from ..settings import Watch
-from .links import AsyncLinks
+from .links import AsyncLink, AsyncLinks
 
 T = TypeVar("T")
 
@@ -21,14 +21,14 @@ class Drive(Generic[T]):
 
     __slots__ = ("_clock", "_link", "_links", "_machine", "_now", "_watch")
 
-    def __init__(self, links: AsyncLinks[Any], machine: Machine[T], clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, links: AsyncLinks, machine: Machine[T], clock: Callable[[], float] | None = None) -> None:
         settings = links.settings
         self._links = links
         self._machine = settings.recorded(machine)
         self._clock = links.library.clock() if clock is None else clock
         self._now = 0.0
         """When the machine was asked last."""
-        self._link: Link[Any] | None = None
+        self._link: AsyncLink | None = None
         self._watch = Watch.of(settings, machine)
 
     async def run(self) -> T:

@@ -38,7 +38,7 @@ class AsyncSession(SessionView):
 
     def __init__(
         self,
-        links: AsyncLinks[Any],
+        links: AsyncLinks,
         *,
         create: Callable[[], Awaitable[Answer]] | None = None,
         handle: SessionHandle | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Self, final
 
 from vastroute import Answer, Call, StreamEvent
 
@@ -24,7 +24,7 @@ class AsyncStream(StreamView):
     closes the connection. The official worker takes note at once, but lets its model finish a stream.
     """
 
-    def __init__(self, links: AsyncLinks[Any], begin: Callable[[AsyncStream], Awaitable[None]]) -> None:
+    def __init__(self, links: AsyncLinks, begin: Callable[[AsyncStream], Awaitable[None]]) -> None:
         self._links = links
         self._begin = begin
         self._drive: Drive[Answer] | None = None

@@ -5,13 +5,10 @@ from __future__ import annotations
 import ssl
 from typing import Unpack, final
 
-from vastroute import Pool
-
 from ..asynchronous.client import AsyncClient
-from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
-from .links import AsyncioLink, Connect, Links
+from .links import Connect, Links
 from .streams import ByteStream
 
 
@@ -35,8 +32,3 @@ class Client(AsyncClient):
     ) -> None:
         links = Links(Settings(**options), connect, ssl_context, self._worker_tls)
         super().__init__(links, worker_ssl_context, dials=connect is None)
-
-    @property
-    def pool(self) -> Pool[Place, AsyncioLink]:
-        """The connections that are kept; `vastroute.Pool.inspect` shows them."""
-        return self._links.pool

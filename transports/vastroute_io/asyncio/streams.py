@@ -61,7 +61,7 @@ class SocketStream(WatchedStream, asyncio.Protocol):
         self._sender: asyncio.Future[None] | None = None
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on over TLS, with a peer that proves to be `host`."""
+        """See `WatchedStream`."""
         if self._came or self._is_at_end:
             # What came before TLS has nobody's word for it: read later, it would pass for the peer's.
             raise ConnectionResetError("the peer spoke or closed before TLS began")
@@ -71,7 +71,7 @@ class SocketStream(WatchedStream, asyncio.Protocol):
         self._transport = secured
 
     async def send_all(self, data: bytes, /) -> None:
-        """See `ByteStream`."""
+        """See `LimitedStream`."""
         self._check()
         self._transport.write(data)
         while self._is_full:
@@ -80,7 +80,7 @@ class SocketStream(WatchedStream, asyncio.Protocol):
             self._check()
 
     async def receive_some(self, most: int, /) -> bytes:
-        """See `ByteStream`."""
+        """See `LimitedStream`."""
         while not self._came:
             if self._is_at_end:
                 return b""
@@ -105,8 +105,8 @@ class SocketStream(WatchedStream, asyncio.Protocol):
         _wake(self._sender)
 
     def abort(self) -> None:
-        """See `ByteStream`."""
-        self.unwatch()
+        """See `WatchedStream`."""
+        self._unwatch()
         self._transport.abort()
 
     def _check(self) -> None:
@@ -181,8 +181,8 @@ class BoundedStream(LimitedStream):
         look: Callable[[], bool] | None = getattr(self.inner, "is_quiet", None)
         return look is None or look()
 
-    def abort(self) -> None:
-        """Close it by force, at once."""
+    async def shut(self) -> None:
+        """See `LimitedStream`."""
         self.inner.abort()
 
     def _timeout(self) -> asyncio.Timeout:

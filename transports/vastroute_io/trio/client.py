@@ -5,13 +5,10 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Unpack, final
 
-from vastroute import Pool
-
 from ..asynchronous.client import AsyncClient
-from ..links import Place
 from ..options import ClientOptions
 from ..settings import Settings
-from .links import Connect, Links, TrioLink
+from .links import Connect, Links
 
 if TYPE_CHECKING:
     import trio
@@ -36,8 +33,3 @@ class Client(AsyncClient):
     ) -> None:
         links = Links(Settings(**options), connect, ssl_context, self._worker_tls)
         super().__init__(links, worker_ssl_context, dials=connect is None)
-
-    @property
-    def pool(self) -> Pool[Place, TrioLink]:
-        """The connections that are kept; `vastroute.Pool.inspect` shows them."""
-        return self._links.pool

@@ -20,7 +20,7 @@ _WISHES = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that does not block raises where it has to be waited for."""
 
 
-async def connect(address: str, port: int) -> socket.socket:
+async def connected(address: str, port: int) -> socket.socket:
     """A socket that is connected to an IP address, and does not block."""
     connecting = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -48,17 +48,17 @@ class SocketStream(WatchedStream, trio.abc.Stream):
 
     __slots__ = ("_is_late", "_is_sending", "_pending", "_socket")
 
-    def __init__(self, connected: socket.socket, alarms: Alarms) -> None:
+    def __init__(self, open_socket: socket.socket, alarms: Alarms) -> None:
         super().__init__(alarms)
-        connected.setblocking(False)
-        self._socket = connected
+        open_socket.setblocking(False)
+        self._socket = open_socket
         self._is_late = False
         self._is_sending = False
         self._pending: Callable[[], int] | None = None
         """How many bytes TLS has read ahead, of which the socket says nothing."""
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on over TLS, with a peer that proves to be `host`."""
+        """See `WatchedStream`."""
         secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
         self._socket, self._pending = secured, secured.pending
         while True:
@@ -131,18 +131,18 @@ class SocketStream(WatchedStream, trio.abc.Stream):
     def expire(self) -> None:
         """See `WatchedStream`."""
         self._is_late = True
-        self.close()
+        self.abort()
 
-    def close(self) -> None:
+    def abort(self) -> None:
         """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
-        self.unwatch()
+        self._unwatch()
         if self._socket.fileno() >= 0:
             notify_closing(self._socket)
             self._socket.close()
 
     async def aclose(self) -> None:
         """See `trio.abc.AsyncResource`; TLS is not said good-bye to, as is usual for HTTPS."""
-        self.close()
+        self.abort()
         await checkpoint()
 
     def _begin_to_send(self) -> None:
@@ -199,7 +199,7 @@ class BoundedStream(LimitedStream):
         look: Callable[[], bool] | None = getattr(self.inner, "is_quiet", None)
         return look is None or look()
 
-    async def abort(self) -> None:
-        """Close it by force."""
+    async def shut(self) -> None:
+        """See `LimitedStream`."""
         with trio.CancelScope(shield=True):  # cancelled half-way, it would leave others open
             await trio.aclose_forcefully(self.inner)
