@@ -54,7 +54,7 @@ class WatchedStream(LimitedStream):
 
     def __init__(self, alarms: Alarms) -> None:
         super().__init__()
-        self._alarms = alarms
+        self._alarms: Alarms = alarms
         self.look_at: float = inf
         """When the alarms will look at it; they alone set this."""
 
@@ -82,7 +82,7 @@ class WatchedStream(LimitedStream):
 
     def _unwatch(self) -> None:
         """It is closed: there is nothing to look at any more."""
-        self.until = inf
+        self.until: float = inf
         self._alarms.drop(self)
 
 
@@ -92,10 +92,10 @@ class Alarms(ABC):
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, WatchedStream]] = []
         """Entries that are not their stream's `look_at` any more stay until they come up, or are too many."""
-        self._numbers = count()
-        self._watched = 0
+        self._numbers: count[int] = count()
+        self._watched: int = 0
         """How many streams will be looked at."""
-        self._next = inf
+        self._next: float = inf
         """When `ring` will be called."""
 
     def add(self, stream: WatchedStream, at: float) -> None:

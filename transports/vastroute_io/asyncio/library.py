@@ -19,7 +19,7 @@ from ..failures import FAILURES
 class Asyncio(Library):
     """Asyncio, for one client, which belongs to one event loop."""
 
-    failures: ClassVar = FAILURES
+    failures: ClassVar[tuple[type[BaseException], ...]] = FAILURES
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -18,7 +18,11 @@ from ..failures import FAILURES
 class Trio(Library):
     """Trio, for one client."""
 
-    failures: ClassVar = (*FAILURES, trio.BrokenResourceError, trio.ClosedResourceError)
+    failures: ClassVar[tuple[type[BaseException], ...]] = (
+        *FAILURES,
+        trio.BrokenResourceError,
+        trio.ClosedResourceError,
+    )
 
     def __init__(self) -> None:
         self._alarms = _Alarms()
