@@ -17,7 +17,7 @@ from vastroute_cli.exits import MEANINGS, Exit, exit_of
 from vastroute_testing import LoopbackThread
 from vastroute_testing.schedule import Schedule
 
-from .shell import ALLOW, ENDPOINT_KEY, Shell
+from .shell import ACCOUNT_KEY, ALLOW, ENDPOINT_KEY, Shell
 
 KEYS = "--public-key"
 
@@ -72,7 +72,18 @@ def test_usage(shell: Shell, tokens: tuple[str, ...], words: str) -> None:
 
 def test_no_key(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAST_API_KEY")
-    assert "there is no key" in _fails_with(shell, Exit.USAGE, "route", "warm")
+    said = _fails_with(shell, Exit.USAGE, "route", "warm")
+    assert "there is no key: set VAST_API_KEY" in said
+    assert "--key-file to the command" in said
+
+
+@pytest.mark.parametrize("command", [("route", "warm"), ("endpoints",), ("workers", "warm")])
+def test_an_engine_without_tls(shell: Shell, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.setenv("VAST_API_KEY", ACCOUNT_KEY)
+    console = ("--console-url", shell.url)
+    said = _fails_with(shell, Exit.USAGE, *command, *console, "--engine-url", "http://192.0.2.1")
+    assert "allow_plain_http would allow it" in said
+    assert shell(*command, *console, "--allow-plain-http").code == 0
 
 
 def test_a_port_that_is_taken(shell: Shell) -> None:
@@ -132,9 +143,14 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         return ()
 
     monkeypatch.setenv("VAST_API_KEY", ENDPOINT_KEY)
-    with LoopbackThread(serve) as loopback:
-        code = run(["route", "warm", "--engine-url", loopback.url])
-        loopback.wait_idle()
+    # Whoever started the tests in the background may have had the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with LoopbackThread(serve) as loopback:
+            code = run(["route", "warm", "--engine-url", loopback.url])
+            loopback.wait_idle()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert capsys.readouterr() == ("", "interrupted\n")
 

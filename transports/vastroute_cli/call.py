@@ -87,7 +87,7 @@ def call(
     posted = read_payload(payload)
     work = WorkOptions(headers=read_headers(header), safe_to_repeat=safe_to_repeat)
     with Progress() as progress, Delivery(output) as delivery:
-        options = asking.client_for(progress, **allowing.client())
+        options = asking.client_for(progress, **allowing.client(asking.guard))
 
         async def run() -> Exit:
             began = trio.current_time()

@@ -75,10 +75,21 @@ class Account:
     engine_url: EngineUrl = None
     console_url: ConsoleUrl = None
     key_file: KeyFile = None
+    allow_plain_http: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Send the key to an engine, and the work to a worker, without TLS."
+        ),
+    ] = False
+
+    @property
+    def guard(self) -> Guard:
+        """What is allowed of engine, console and workers."""
+        return Guard(allow_plain_http=self.allow_plain_http)
 
     def client(self) -> ClientOptions:
         """The options of a client for this account."""
-        options = ClientOptions()
+        options = ClientOptions(guard=self.guard)
         if self.engine_url is not None:
             options["engine"] = Origin.parse(self.engine_url)
         if self.console_url is not None:
@@ -135,12 +146,6 @@ class Asking(Account):
 class Allowing:
     """Where a grant may lead, and whom to trust there."""
 
-    allow_plain_http: Annotated[
-        bool,
-        Parameter(
-            negative="", show_default=False, help="Send the work to a worker, and the key to an engine, without TLS."
-        ),
-    ] = False
     allow_private_address: Annotated[
         bool, Parameter(negative="", show_default=False, help="Send it to an address that is not public.")
     ] = False
@@ -151,8 +156,8 @@ class Allowing:
         bool, Parameter(show_default=False, help="Hold X.509's finer rules against a worker's certificate (default).")
     ] = True
 
-    def client(self) -> dict[str, Any]:
-        """The options of a client that goes by this."""
-        guard = Guard(allow_plain_http=self.allow_plain_http, allow_private_address=self.allow_private_address)
+    def client(self, guard: Guard) -> dict[str, Any]:
+        """The options of a client that goes by this, beyond what its `guard` allows already."""
+        guard = attrs.evolve(guard, allow_private_address=self.allow_private_address)
         root = None if self.worker_ca is None else read_file(self.worker_ca, "--worker-ca")
         return {"guard": guard, "worker_root": root, "strict_worker_tls": self.strict_worker_tls}

@@ -54,7 +54,9 @@ def _fields(text: bytes) -> Mapping[str, Any]:
     try:
         value = json_module.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidValue("the grant is not JSON") from None
+        raise InvalidValue(
+            "the grant is not JSON: give the engine's answer, or what `vastroute route --json` prints"
+        ) from None
     if isinstance(value, dict) and isinstance(value.get("grant"), dict) and "signature" not in value:
         value = value["grant"]
     if not isinstance(value, dict):

@@ -31,8 +31,8 @@ def load_key(key: Secret | str | None = None) -> Secret:
         if value := _read(path):
             return Secret(value)
     raise InvalidValue(
-        f"there is no key: pass key=..., set {VARIABLE}, or write it to {next(key_files(), 'a key file')} "
-        "(the endpoint's own key, or the account's, with which it is looked up)"
+        f"there is no key: set {VARIABLE}, write it to {next(key_files(), 'a key file')}, or give it: with key=... in "
+        "Python, with --key-file to the command (the endpoint's own key, or the account's, which finds it)"
     )
 
 
