@@ -38,7 +38,7 @@ def _payload(value: Mapping[str, Any] | bytes) -> bytes:
         return value
     _check_object(value)
     try:
-        return _JSON.encode(dict(value)).encode()
+        return _JSON.encode(value if type(value) is dict else dict(value)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(f"payload must be what JSON can hold: {error}") from None
 

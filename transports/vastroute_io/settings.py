@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from math import inf
@@ -124,8 +123,10 @@ def _is_out_of_reach(origin: Origin) -> bool:
 def _route_request(endpoint: str, options: RouteOptions) -> RouteRequest:
     cost, replay_timeout = options.get("cost", 100.0), options.get("replay_timeout")
     if "request_idx" not in options and "extra" not in options:
-        with suppress(TypeError):  # of what cannot be hashed; it is no good either, which is said below
+        try:
             return _plain_route_request(endpoint, cost, replay_timeout)
+        except TypeError:  # it cannot be hashed, and is no good either, which is said below
+            pass
     return RouteRequest(
         endpoint=endpoint,
         cost=cost,

@@ -53,8 +53,8 @@ class Drive(Generic[T]):
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
             self._machine.cancelled(now=self._clock())
-        if self._link is not None:
-            await self._put_back(self._clock())
+        if closing := self._put_back(self._clock()):
+            await self._links.close(closing)
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open
 
@@ -99,17 +99,14 @@ class Drive(Generic[T]):
             now = self._clock()
             machine.failed(error, sent=link is not None, reused=link is not None and link.used, now=now)
         following = self._next(now)
-        if link is None:
-            return following
-        if type(following) is Receive:
+        if type(following) is not Receive:
+            if closing := self._put_back(now):
+                await links.close(closing)
+        elif link is not None:
             link.stream.until = inf  # there is no limit while nobody waits for more
-        else:
-            await self._put_back(now)
         return following
 
-    async def _put_back(self, now: float) -> None:
-        """The connection that was in use goes back."""
+    def _put_back(self, now: float) -> list[AsyncLink]:
+        """The connection that was in use goes back, if there was one: close what this returns."""
         link, self._link = self._link, None
-        assert link is not None
-        if closing := self._links.put_back(link, now=now):
-            await self._links.close(closing)
+        return [] if link is None else self._links.put_back(link, now=now)

@@ -58,7 +58,9 @@ class AsyncLinks(ABC):
     def decide(self, send: Send, *, now: float) -> Use[AsyncLink] | Open | Wait[Place, AsyncLink]:
         """What the pool says of a connection for one exchange. It has to be used, or else `follow` be called."""
         decision = self.pool.acquire(place_of(send), now=now, fresh=send.fresh)
-        return self._quiet(decision, now=now) if isinstance(decision, Use) else decision
+        if not isinstance(decision, Use) or decision.connection.is_quiet():
+            return decision
+        return self._quiet(self.pool.replace(decision.connection, now=now), now=now)
 
     async def follow(self, decision: Open | Wait[Place, AsyncLink], send: Send) -> AsyncLink:
         """What `decide` said, where it was not a connection: a new one, perhaps after waiting for a place.
