@@ -23,7 +23,7 @@ def _options(setup: Setup) -> ClientOptions:
         "guard": vastroute.Guard(allow_plain_http=True, allow_private_address=True),
         "public_key": TEST_PUBLIC_KEY,
         # No limit of the pool's is to be measured, nor an ask that is repeated because the server holds it back.
-        "pool": vastroute.PoolLimits(max_connections=setup.most + 10, max_idle=setup.most + 10),
+        "pool": vastroute.PoolLimits(max_connections=setup.most + 10, max_idle=2 * setup.most + 10),
         "policy": vastroute.RetryPolicy(ask_limit=120.0),
         "proxy": None,
     }

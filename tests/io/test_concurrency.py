@@ -55,6 +55,19 @@ async def test_many_tasks(tasks: World, count: int, most: int) -> None:
     assert not any(worker.sessions(now=tasks.now()) for worker in engine.workers)
 
 
+async def test_who_goes_on_at_once_keeps_a_connection(tasks: World) -> None:
+    """However few may be idle: that all callers are answered at one instant leaves none of their connections over."""
+    engine = SimulatedEngine(SimulatedEndpoint("demo", workers=[WorkerPlan()]), latency=0.05)
+
+    async def ask(client: AnyClient) -> None:
+        for _ in range(5):
+            await client.route("demo")
+
+    async with tasks.client(engine, pool=PoolLimits(max_idle=3)) as client:
+        await tasks.together(*[partial(ask, client)] * 30)
+        assert tasks.opened == 30
+
+
 async def test_sixteen_threads_or_tasks_over_sockets(sockets: World) -> None:
     engine = engine_of(workers=[WorkerPlan(pace=0, max_sessions=99) for _ in range(2)])
     options: dict[str, Any] = {"ssl_context": AUTHORITY.client_context(), "worker_root": AUTHORITY.pem}

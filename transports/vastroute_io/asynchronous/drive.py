@@ -77,10 +77,14 @@ class Drive(Generic[T]):
             return self._next(self._clock())
         try:
             if type(action) is Send:
-                if links.pool.in_use:
-                    # Who was woken together sends together: so the system, and perhaps the peer, is woken once for all.
-                    await links.library.turn()
                 decision = links.decide(action, now=self._now)
+                if isinstance(decision, Use):
+                    self._link = decision.connection
+                    if links.pool.in_use > 1:
+                        # Who was woken together sends together: so the system, and perhaps the peer, is woken once.
+                        await links.library.turn()
+                    self._link = None
+                    decision = links.look(decision, now=self._now)
                 link = decision.connection if isinstance(decision, Use) else await links.follow(decision, action)
                 self._link = link
             assert link is not None

@@ -56,11 +56,14 @@ class AsyncLinks(ABC):
         await self.close(self.pool.close())
 
     def decide(self, send: Send, *, now: float) -> Use[AsyncLink] | Open | Wait[Place, AsyncLink]:
-        """What the pool says of a connection for one exchange. It has to be used, or else `follow` be called."""
-        decision = self.pool.acquire(place_of(send), now=now, fresh=send.fresh)
-        if not isinstance(decision, Use) or decision.connection.is_quiet():
-            return decision
-        return self._quiet(self.pool.replace(decision.connection, now=now), now=now)
+        """What the pool says of a connection for one exchange: `look` at one that is kept, else `follow`."""
+        return self.pool.acquire(place_of(send), now=now, fresh=send.fresh)
+
+    def look(self, decision: Use[AsyncLink] | Open, *, now: float) -> Use[AsyncLink] | Open:
+        """`decision`, or another one in place of a kept connection that its peer has closed or spoken on unasked."""
+        while isinstance(decision, Use) and not decision.connection.is_quiet():
+            decision = self.pool.replace(decision.connection, now=now)
+        return decision
 
     async def follow(self, decision: Open | Wait[Place, AsyncLink], send: Send) -> AsyncLink:
         """What `decide` said, where it was not a connection: a new one, perhaps after waiting for a place.
@@ -69,7 +72,7 @@ class AsyncLinks(ABC):
         """
         async with self.library.limit(send.connect_by):
             if isinstance(decision, Wait):
-                given = self._quiet(await self._wait(decision.ticket), now=self.library.now())
+                given = self.look(await self._wait(decision.ticket), now=self.library.now())
                 if isinstance(given, Use):
                     return given.connection
             place = place_of(send)
@@ -115,12 +118,6 @@ class AsyncLinks(ABC):
         except BaseException:
             stream.abort()
             raise
-
-    def _quiet(self, decision: Use[AsyncLink] | Open, *, now: float) -> Use[AsyncLink] | Open:
-        """`decision`, or another one in place of a kept connection that its peer has closed or spoken on unasked."""
-        while isinstance(decision, Use) and not decision.connection.is_quiet():
-            decision = self.pool.replace(decision.connection, now=now)
-        return decision
 
     async def _wait(self, ticket: Ticket[Place, AsyncLink]) -> Use[AsyncLink] | Open:
         event = self._waiting[ticket] = self.library.event()
