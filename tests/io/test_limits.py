@@ -29,6 +29,7 @@ import vastroute_io.trio.streams
 from vastroute import Guard, PoolLimits, RetryPolicy, WorkPolicy
 from vastroute_io.asynchronous.alarms import Alarms, WatchedStream
 from vastroute_io.asynchronous.library import Library
+from vastroute_io.trio.pollers import new_poller
 from vastroute_testing import TEST_KEY
 
 Main: TypeAlias = Callable[[], Awaitable[None]]
@@ -40,7 +41,7 @@ MUCH = bytes(10_000_000)
 @asynccontextmanager
 async def on_trio(library: Library) -> AsyncIterator[tuple[WatchedStream, socket.socket]]:
     here, there = socket.socketpair()
-    stream = vastroute_io.trio.streams.SocketStream(here, library.alarms)
+    stream = vastroute_io.trio.streams.SocketStream(here, library.alarms, new_poller())
     with there:
         async with stream:
             yield stream, there

@@ -16,6 +16,7 @@ import vastroute_io.blocking
 import vastroute_io.trio.streams
 from vastroute_io.asyncio.library import Asyncio
 from vastroute_io.trio.library import Trio
+from vastroute_io.trio.pollers import new_poller
 from vastroute_testing import ManualClock, TestAuthority
 
 AUTHORITY = TestAuthority()
@@ -23,7 +24,7 @@ SERVED = AUTHORITY.server_context()
 KINDS = pytest.mark.parametrize(
     "stream_of",
     [
-        lambda here: vastroute_io.trio.streams.SocketStream(here, Trio().alarms),
+        lambda here: vastroute_io.trio.streams.SocketStream(here, Trio().alarms, new_poller()),
         lambda here: vastroute_io.blocking.SocketStream(here, ManualClock()),
     ],
     ids=["trio", "blocking"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from trio.testing import check_two_way_stream
 
 from vastroute_io.trio.library import Trio
+from vastroute_io.trio.pollers import Poller, new_poller
 from vastroute_io.trio.streams import SocketStream, connected
 from vastroute_testing import TestAuthority
 
@@ -39,8 +41,14 @@ class WithTurns(trio.abc.Stream):
         await self.inner.aclose()
 
 
+@pytest.fixture(params=[Poller, new_poller], autouse=True)
+def each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that every system allows, and the best that this one does."""
+    monkeypatch.setattr(sys.modules[__name__], "new_poller", request.param)
+
+
 def stream_of(connected: socket.socket) -> SocketStream:
-    return SocketStream(connected, Trio().alarms)
+    return SocketStream(connected, Trio().alarms, new_poller())
 
 
 async def plain_pair() -> Pair:

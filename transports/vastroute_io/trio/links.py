@@ -16,6 +16,7 @@ from ..addresses import ADDRESS_SECONDS, allowed, written
 from ..asynchronous.links import AsyncLinks, given_once
 from ..settings import Settings
 from .library import Trio
+from .pollers import new_poller
 from .streams import BoundedStream, SocketStream, connected
 
 Connect = Callable[[Origin], Awaitable[trio.abc.Stream]]
@@ -39,19 +40,20 @@ class Links(AsyncLinks):
             assert connector is not None
             return BoundedStream(await connector(origin))
 
+        self._poller = new_poller()
         super().__init__(settings, Trio(), bounded if connector is not None else None, engine_tls, worker_tls)
 
     async def _dial(self, origin: Origin, guard: Guard | None) -> SocketStream:
-        alarms = self.library.alarms
+        alarms, poller = self.library.alarms, self._poller
         resolved = written(origin)
         if resolved is None and guard is None:
             # Trio tries several addresses of a name at once.
             opened = await trio.open_tcp_stream(origin.host, origin.port)
-            return SocketStream(socket.socket(fileno=opened.socket.detach()), alarms)
+            return SocketStream(socket.socket(fileno=opened.socket.detach()), alarms, poller)
         if resolved is None:
             resolved = await trio.socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         *others, last = allowed(resolved, origin, guard)
         for address in others:
             with suppress(OSError), trio.move_on_after(ADDRESS_SECONDS):
-                return SocketStream(await connected(address, origin.port), alarms)
-        return SocketStream(await connected(last, origin.port), alarms)
+                return SocketStream(await connected(address, origin.port), alarms, poller)
+        return SocketStream(await connected(last, origin.port), alarms, poller)

@@ -11,10 +11,18 @@ from operator import index
 from typing import final
 
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled, notify_closing, wait_readable, wait_writable
+from trio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+    notify_closing,
+    wait_readable,
+    wait_writable,
+)
 
-from ..asynchronous.alarms import Alarms, LimitedStream, WatchedStream
+from ..asynchronous.alarms import Alarms, LimitedStream
 from ..links import MOST
+from .pollers import PolledStream, Poller
 
 _WISHES = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that does not block raises where it has to be waited for."""
@@ -38,7 +46,7 @@ async def connected(address: str, port: int) -> socket.socket:
 
 
 @final
-class SocketStream(WatchedStream, trio.abc.Stream):
+class SocketStream(PolledStream, trio.abc.Stream):
     """A connected socket as a `trio.abc.Stream`; an `ssl.SSLSocket` once TLS has begun.
 
     `send_all` sends nothing if the caller is cancelled already, but gives no other task a turn where the socket takes
@@ -46,21 +54,24 @@ class SocketStream(WatchedStream, trio.abc.Stream):
     is hardly ever there when it is asked for. If its limit is over, both raise TimeoutError.
     """
 
-    __slots__ = ("_is_late", "_is_sending", "_pending", "_socket")
+    __slots__ = ("_is_late", "_is_sending", "_socket")
 
-    def __init__(self, open_socket: socket.socket, alarms: Alarms) -> None:
-        super().__init__(alarms)
+    def __init__(self, open_socket: socket.socket, alarms: Alarms, poller: Poller) -> None:
+        super().__init__(alarms, poller)
         open_socket.setblocking(False)
         self._socket = open_socket
         self._is_late = False
         self._is_sending = False
-        self._pending: Callable[[], int] | None = None
-        """How many bytes TLS has read ahead, of which the socket says nothing."""
+        poller.add(self)
+
+    def fileno(self) -> int:
+        """See `PolledStream`."""
+        return self._socket.fileno()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """See `WatchedStream`."""
         secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-        self._socket, self._pending = secured, secured.pending
+        self._socket, self.keeps_on = secured, True
         while True:
             try:
                 return secured.do_handshake()
@@ -101,18 +112,37 @@ class SocketStream(WatchedStream, trio.abc.Stream):
             raise ValueError("max_bytes must be at least 1")
         if self._socket.fileno() < 0:
             raise self._failure()
+        if self.heard:
+            await checkpoint_if_cancelled()
+        has_waited = False
         try:
-            if self._pending is not None and self._pending():
-                await checkpoint()
-            else:
-                await wait_readable(self._socket)
             while True:
+                if not self.heard:
+                    if self.is_reading:
+                        raise trio.BusyResourceError("another task is receiving on this stream")
+                    has_waited = self.is_reading = True
+                    try:
+                        while not self.heard:
+                            await self.poller.hear(self)
+                    finally:
+                        self.poller.leave(self)
                 try:
-                    return self._socket.recv(most)
+                    data = self._socket.recv(most)
+                    break
                 except _WISHES as wish:
-                    await self._wait(wish, wait_readable)
+                    if self._is_late:
+                        self.abort()
+                    elif isinstance(wish, ssl.SSLWantWriteError):
+                        await wait_writable(self._socket)
+                    else:
+                        self.heard = False
         except (OSError, trio.ClosedResourceError) as error:
             raise self._failure(error) from error
+        self._is_late = False
+        self.heard = self.keeps_on or not 0 < len(data) < most
+        if not has_waited:
+            await cancel_shielded_checkpoint()
+        return data
 
     def is_quiet(self) -> bool:
         """Whether the peer has neither spoken nor closed while nothing was asked of it: one system call.
@@ -123,20 +153,23 @@ class SocketStream(WatchedStream, trio.abc.Stream):
         try:
             self._socket.recv(1)
         except _WISHES:
+            self.heard = False
             return True
         except OSError:
             pass
         return False
 
     def expire(self) -> None:
-        """See `WatchedStream`."""
+        """See `WatchedStream`. Whoever waits for more tries once again: what has come by now is not too late."""
         self._is_late = True
-        self.abort()
+        if not self.poller.wake(self):
+            self.abort()
 
     def abort(self) -> None:
         """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
         self._unwatch()
         if self._socket.fileno() >= 0:
+            self.poller.drop(self)
             notify_closing(self._socket)
             self._socket.close()
 
