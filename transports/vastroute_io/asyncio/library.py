@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
+from time import monotonic
 from typing import ClassVar, final
 
 from vastroute import LocalProtocolError
@@ -23,6 +24,8 @@ class Asyncio(Library):
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._time: Callable[[], float] = monotonic
+        """What reads the loop's clock: made once, since every call holds it while it waits."""
         self._alarms: _Alarms | None = None
 
     @property
@@ -38,12 +41,13 @@ class Asyncio(Library):
         if loop is not self._loop:
             if self._loop is not None:
                 raise LocalProtocolError("a client belongs to the event loop it was first used in: make one in each")
-            self._loop = loop
+            self._loop, self._time = loop, loop.time
         return loop
 
     def clock(self) -> Callable[[], float]:
         """See `Library`. Raises as `loop`."""
-        return self.loop().time
+        self.loop()
+        return self._time
 
     def lock(self) -> asyncio.Lock:
         """See `Library`."""

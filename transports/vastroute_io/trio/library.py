@@ -26,6 +26,9 @@ class Trio(Library):
 
     def __init__(self) -> None:
         self._alarms = _Alarms()
+        self._clock: trio.abc.Clock | None = None
+        self._read: Callable[[], float] = trio.current_time
+        """What reads that clock: made once, since every call holds it while it waits."""
 
     @property
     def alarms(self) -> Alarms:
@@ -34,7 +37,10 @@ class Trio(Library):
 
     def clock(self) -> Callable[[], float]:
         """See `Library`."""
-        return trio.lowlevel.current_clock().current_time
+        clock = trio.lowlevel.current_clock()
+        if clock is not self._clock:
+            self._clock, self._read = clock, clock.current_time
+        return self._read
 
     def lock(self) -> trio.Lock:
         """See `Library`."""
