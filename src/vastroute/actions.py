@@ -148,8 +148,8 @@ class Machine(Protocol[T_co]):
     def next_event(self, *, now: float) -> StreamEvent | None:
         """The next event of a stream that has come, or None."""
 
-    def cancelled(self, *, now: float) -> None:
-        """The caller ends the call."""
+    def cancelled(self, *, now: float, sent: bool = True) -> None:
+        """The caller ends the call. `sent` is False if surely no byte of the pending request has left."""
 
     def result(self) -> T_co:
         """The result, or the raised error."""

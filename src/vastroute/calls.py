@@ -284,20 +284,24 @@ class Call:
             failure.advice = self._advice_of(row)
         self._conclude(row, failure, now)
 
-    def cancelled(self, *, now: float) -> None:
-        """The caller ends the call. The driver closes what is open; the official worker then cancels a whole answer."""
+    def cancelled(self, *, now: float, sent: bool = True) -> None:
+        """The caller ends the call. The driver closes what is open; the official worker then cancels a whole answer.
+
+        `sent` as for `vastroute.AskMachine.cancelled`.
+        """
         out = self._state in _OUT
+        has_started = out and (sent or self._state in _READING)
         self._state = advance(CALL_TABLE, self._state, CallInput.CANCEL)
         phase = Phase.WORKER
+        self._may_have_run |= has_started
         if out:
-            self._may_have_run = True
             self._seconds_working += now - self._sent_at
         if self._route is not None and not self._route.over:
-            self._route.cancelled(now=now)
+            self._route.cancelled(now=now, sent=sent)
             phase = Phase.ROUTE
         else:
             self._note(EntryKind.CANCELLED, now)
-        outcome = Outcome.PERHAPS_STARTED if out else Outcome.NOT_SENT
+        outcome = Outcome.PERHAPS_STARTED if has_started else Outcome.NOT_SENT
         error = Cancelled("cancelled by the caller", phase=phase, outcome=outcome, advice=Advice.NOTHING)
         self._finish(error)
 

@@ -228,8 +228,13 @@ class AskMachine(Generic[T]):
         """None: only a stream has events, and only a `vastroute.Call` streams."""
         return None
 
-    def cancelled(self, *, now: float) -> None:
-        """The caller ends the call, whatever it is doing. The driver closes what is open."""
+    def cancelled(self, *, now: float, sent: bool = True) -> None:
+        """The caller ends the call, whatever it is doing. The driver closes what is open.
+
+        `sent` is False if surely no byte of the pending request has left: its connection was still being opened, say.
+        """
+        if not sent and self._state is AskState.ASKING:
+            self._outcome = Outcome.NOT_SENT
         self._state = advance(ASK_TABLE, self._state, AskInput.CANCEL)
         error = Cancelled("cancelled by the caller", phase=self._phase, outcome=self._outcome, advice=Advice.NOTHING)
         self._note(EntryKind.CANCELLED, now)

@@ -300,22 +300,24 @@ class TestReports:
                     call.result()
 
     @pytest.mark.parametrize(
-        ("state", "phase", "outcome"),
+        ("state", "sent", "phase", "outcome"),
         [
-            ("begin", Phase.ROUTE, Outcome.NOT_SENT),
-            ("asking", Phase.ROUTE, Outcome.NOT_SENT),
-            ("sending", Phase.WORKER, Outcome.PERHAPS_STARTED),
-            ("reading", Phase.WORKER, Outcome.PERHAPS_STARTED),
-            ("streaming", Phase.WORKER, Outcome.PERHAPS_STARTED),
+            ("begin", True, Phase.ROUTE, Outcome.NOT_SENT),
+            ("asking", True, Phase.ROUTE, Outcome.NOT_SENT),
+            ("sending", True, Phase.WORKER, Outcome.PERHAPS_STARTED),
+            ("sending", False, Phase.WORKER, Outcome.NOT_SENT),
+            ("reading", True, Phase.WORKER, Outcome.PERHAPS_STARTED),
+            ("reading", False, Phase.WORKER, Outcome.PERHAPS_STARTED),
+            ("streaming", False, Phase.WORKER, Outcome.PERHAPS_STARTED),
         ],
     )
-    def test_cancelled(self, state: str, phase: Phase, outcome: Outcome) -> None:
+    def test_cancelled(self, state: str, sent: bool, phase: Phase, outcome: Outcome) -> None:
         call = made(stream=True)
         STATES[state][1](call)
-        call.cancelled(now=NOW + 3)
+        call.cancelled(now=NOW + 3, sent=sent)
         error = gave_up(call, Cancelled)
         assert (error.phase, error.outcome, error.advice) == (phase, outcome, Advice.NOTHING)
-        assert error.may_have_run is (phase is Phase.WORKER)
+        assert error.may_have_run is (outcome is Outcome.PERHAPS_STARTED)
         cancellations = [each.phase for each in call.record if each.kind is EntryKind.CANCELLED]
         assert cancellations == [phase]
         assert call.counts.seconds_working == (3 if phase is Phase.WORKER else 0)

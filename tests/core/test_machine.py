@@ -241,18 +241,20 @@ class TestReports:
             assert call.next_action(now=now) is first
 
     @pytest.mark.parametrize(
-        ("state", "outcome"),
+        ("state", "sent", "outcome"),
         [
-            (AskState.WAITING, Outcome.NOT_SENT),
-            (AskState.ASKING, Outcome.PERHAPS_STARTED),
-            (AskState.READING, Outcome.PERHAPS_STARTED),
-            (AskState.ANSWERED, Outcome.ANSWERED),
+            (AskState.WAITING, True, Outcome.NOT_SENT),
+            (AskState.ASKING, True, Outcome.PERHAPS_STARTED),
+            (AskState.ASKING, False, Outcome.NOT_SENT),
+            (AskState.READING, True, Outcome.PERHAPS_STARTED),
+            (AskState.READING, False, Outcome.PERHAPS_STARTED),
+            (AskState.ANSWERED, False, Outcome.ANSWERED),
         ],
     )
-    def test_cancelled(self, state: AskState, outcome: Outcome) -> None:
+    def test_cancelled(self, state: AskState, sent: bool, outcome: Outcome) -> None:
         call = lookup()
         STATES[state](call)
-        call.cancelled(now=NOW + 1)
+        call.cancelled(now=NOW + 1, sent=sent)
         error = gave_up(call, Cancelled)
         assert (error.outcome, error.advice, error.phase) == (outcome, Advice.NOTHING, Phase.LOOKUP)
         assert call.record[-1].kind is EntryKind.CANCELLED

@@ -6,13 +6,16 @@ Each call is run again and again, cancelled as it waits for the first time, the 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Coroutine
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from vastroute import EntryKind
-from vastroute_testing import Hang, SimulatedEndpoint, SimulatedEngine, TestAuthority, WorkerPlan
+from vastroute_io.recording import Recorder
+from vastroute_testing import Hang, Road, SimulatedEndpoint, SimulatedEngine, TestAuthority, WorkerPlan
 from vastroute_testing.conformance.verbs import AnyClient
 
 from .worlds import World, assert_tidy, idle
@@ -62,6 +65,32 @@ async def every_step(
             assert world.open == idle(client)
         assert world.open == 0
     return step - 1
+
+
+async def test_whether_the_work_was_sent_is_known(tasks: World, tmp_path: Path) -> None:
+    plan = WorkerPlan(latency=0.5)
+    outcomes: list[str] = []
+    step = 0
+    cancelled = True
+    while cancelled:
+        step += 1
+        engine = SimulatedEngine(SimulatedEndpoint("demo", workers=[plan]), latency=0.1)
+        path = tmp_path / f"{step}.jsonl"
+        async with tasks.client(engine, roads=Road(connecting=0.25), recorder=Recorder(path)) as client:
+            cancelled = await tasks.cancelled_at(step, partial(call, client))
+            arrived = len(engine.workers[0].requests)
+        *_, last = map(json.loads, path.read_text("utf-8").splitlines())
+        outcome = last["outcome"]
+        if "error" in outcome:
+            assert outcome["error"] == "Cancelled"
+            assert outcome["outcome"] == "not sent" or outcome["phase"] == "worker"
+            assert not arrived or outcome["outcome"] == "perhaps started"
+            outcomes.append(f"{outcome['phase']} {outcome['outcome']}")
+    assert [each for each, _ in itertools.groupby(outcomes)] == [
+        "route not sent",
+        "worker not sent",
+        "worker perhaps started",
+    ]
 
 
 async def test_a_session(tasks: World) -> None:

@@ -150,6 +150,6 @@ def _give(machine: RouteCall | Call, name: str, value: Any, now: float) -> None:
             assert isinstance(machine, RouteCall)
             machine.worker_failed(value, now=now)
         case "cancelled":
-            machine.cancelled(now=now)
+            machine.cancelled(now=now, sent=value["sent"])
         case _:
             raise AssertionError(f"nobody knows how to give {name}")

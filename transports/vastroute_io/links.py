@@ -34,6 +34,11 @@ class Link(Generic[S]):
         what came then would be taken for the next answer."""
 
 
+def has_sent(link: Link[S] | None) -> bool:
+    """Whether, on the connection that a call has in use, perhaps something of its pending request was sent."""
+    return link is not None and not link.http.reusable
+
+
 def _unknown() -> bool:
     """Nobody can say; if its peer has closed it, the next exchange finds out."""
     return True

@@ -152,9 +152,9 @@ class Recorded(Generic[T]):
     def next_event(self, *, now: float) -> StreamEvent | None:
         return self._machine.next_event(now=now)
 
-    def cancelled(self, *, now: float) -> None:
+    def cancelled(self, *, now: float, sent: bool = True) -> None:
         with self._watching(now):
-            self._machine.cancelled(now=now)
+            self._machine.cancelled(now=now, sent=sent)
             self._cancelled_at = self._since(now)
 
     def result(self) -> T:

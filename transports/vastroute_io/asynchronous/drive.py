@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, final
 
 from vastroute import Machine, Receive, Send, Use, WaitUntil
 
-from ..links import MOST, OVER
+from ..links import MOST, OVER, has_sent
 from ..settings import Watch
 from .links import AsyncLink, AsyncLinks
 
@@ -52,7 +52,7 @@ class Drive(Generic[T]):
     async def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
-            self._machine.cancelled(now=self._clock())
+            self._machine.cancelled(now=self._clock(), sent=has_sent(self._link))
         if closing := self._put_back(self._clock()):
             await self._links.close(closing)
         if self._watch is not None:
@@ -80,9 +80,8 @@ class Drive(Generic[T]):
                 decision = links.decide(action, now=self._now)
                 if isinstance(decision, Use):
                     self._link = decision.connection
-                    if links.pool.in_use > 1:
-                        # Who was woken together sends together: so the system, and perhaps the peer, is woken once.
-                        await links.library.turn()
+                    # Who was woken together sends together: so the system, and perhaps the peer, is woken once.
+                    await links.library.turn(alone=links.pool.in_use < 2)
                     self._link = None
                     decision = links.look(decision, now=self._now)
                 link = decision.connection if isinstance(decision, Use) else await links.follow(decision, action)

@@ -58,8 +58,8 @@ class Library(ABC):
         """A new event."""
 
     @abstractmethod
-    async def turn(self) -> None:
-        """Let every other task that can go on do so first."""
+    async def turn(self, *, alone: bool) -> None:
+        """Let every other task that can go on do so first, unless there is none. Raises if the caller is cancelled."""
 
     @abstractmethod
     async def sleep_until(self, at: float) -> None:

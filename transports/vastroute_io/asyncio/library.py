@@ -57,9 +57,10 @@ class Asyncio(Library):
         """See `Library`."""
         return asyncio.Event()
 
-    async def turn(self) -> None:
-        """See `Library`."""
-        await asyncio.sleep(0)
+    async def turn(self, *, alone: bool) -> None:
+        """See `Library`. Asyncio raises where a task waits, and only there."""
+        if not alone:
+            await asyncio.sleep(0)
 
     async def sleep_until(self, at: float) -> None:
         """See `Library`."""

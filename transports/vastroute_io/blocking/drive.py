@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, final
 from vastroute import Machine, Receive, Send, WaitUntil
 
 from ..failures import FAILURES
-from ..links import MOST, OVER
+from ..links import MOST, OVER, has_sent
 from ..settings import Settings, Watch
 from .links import BlockingLink, Links
 
@@ -47,7 +47,7 @@ class Drive(Generic[T]):
     def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
         if not self._machine.over:
-            self._machine.cancelled(now=self._clock())
+            self._machine.cancelled(now=self._clock(), sent=has_sent(self._link))
         self._put_back()
         if self._watch is not None:
             self._watch.tell()  # last: should it raise after all, nothing is left open

@@ -50,9 +50,12 @@ class Trio(Library):
         """See `Library`."""
         return trio.Event()
 
-    async def turn(self) -> None:
-        """See `Library`. If it is cancelled meanwhile, what follows finds out."""
-        await trio.lowlevel.cancel_shielded_checkpoint()
+    async def turn(self, *, alone: bool) -> None:
+        """See `Library`."""
+        if alone:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
 
     async def sleep_until(self, at: float) -> None:
         """See `Library`."""
