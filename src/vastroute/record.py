@@ -27,7 +27,8 @@ class EntryKind(Enum):
     """The engine answered with another ``request_idx``; it was adopted."""
     GRANTED = "granted"
     WORKER_LOST = "worker lost"
-    """The granted worker failed; the call goes on with the same ``request_idx``."""
+    """The granted worker failed, the first of the call's or the second and so on, as `Entry.attempt` says; the call
+    goes on with the same ``request_idx``."""
     SENT = "sent"
     """The work went to a worker."""
     STREAMING = "streaming"

@@ -140,8 +140,9 @@ class RouteCall(AskMachine[RouteResult]):
         cause = error if isinstance(error, CallFailed) else None
         if self._state is not AskState.ANSWERED:
             self._state = advance(ASK_TABLE, self._state, AskInput.LOST)  # refuses, with the words of the table
-        self._note(EntryKind.WORKER_LOST, now, cause.status if cause is not None else None, detail)
         lost = self._counts.workers_lost
+        status = None if cause is None else cause.status
+        self._log.append((EntryKind.WORKER_LOST, now, Phase.WORKER, lost + 1, self._request_idx, status, detail, None))
         if lost >= self._policy.max_reroutes:
             self._stop_for_limit("max_reroutes", now, cause)
             return

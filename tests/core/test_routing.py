@@ -710,8 +710,10 @@ class TestWorkerFailed:
         call.worker_failed(error, now=NOW)
         assert waits(call) == WaitUntil(at=NOW + pause, why=Why.REROUTE)
         lost = call.record[-2]
-        assert (lost.kind, lost.status, lost.detail) == (
+        assert (lost.kind, lost.phase, lost.attempt, lost.status, lost.detail) == (
             EntryKind.WORKER_LOST,
+            Phase.WORKER,
+            1,
             status,
             error if isinstance(error, str) else error.message,
         )
