@@ -41,6 +41,8 @@ class Mistake(Enum):
     """A failure on a kept connection is reported without saying that it was kept."""
     KEEPS_ALL = auto()
     """A connection is used again, whatever the peer said of it."""
+    NEVER_LOOKS = auto()
+    """A kept connection is used without a look whether its peer has spoken or gone."""
     NEVER_FRESH = auto()
     """A kept connection carries what wants a fresh one."""
     KEY_FOR_WORKERS = auto()
@@ -117,6 +119,10 @@ class Driver:
     def exchange(self, machine: Any, send: Send) -> Any:
         place = (send.request.origin, send.phase is Phase.WORKER)
         link = None if send.fresh and not self.has(Mistake.NEVER_FRESH) else self.idle.pop(place, None)
+        looks = not self.has(Mistake.NEVER_LOOKS) and not self.has(Mistake.KEEPS_ALL)
+        if link is not None and looks and not link.stream.is_quiet():
+            link.stream.close()
+            link = None
         used = link is not None
         sent = self.has(Mistake.ALWAYS_SENT)
         request = send.request

@@ -31,6 +31,7 @@ LEFT_OUT: Final[Mapping[Feature, str]] = MappingProxyType(
         Feature.KINDS: "its HTTP library's exceptions do not say it alike",
         Feature.HEAD_LIMITS: _LIBRARY,
         Feature.KEPT: _LIBRARY,
+        Feature.LOOKS: _LIBRARY,
         Feature.POOL: _LIBRARY,
     }
 )

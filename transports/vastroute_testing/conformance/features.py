@@ -13,6 +13,7 @@ class Feature(Enum):
     SOCKETS = "connections over sockets"
     ROADS = "connections that are opened by a function of the caller's"
     KEPT = "connections that are kept between requests"
+    LOOKS = "kept connections that are looked at before they are used"
     POOL = "the option `pool`"
     HEAD_LIMITS = "limits of the client's own on an answer's head"
     KINDS = "failures that say how an exchange broke (`kind`)"

@@ -206,7 +206,7 @@ class Messages(Blocking):
     def __init__(self) -> None:
         super().__init__()
         bytes_only = "there are only messages: no connection, no bytes"
-        bytes_too = (Feature.BYTES, Feature.ROADS, Feature.KEPT, Feature.POOL, Feature.HEAD_LIMITS)
+        bytes_too = (Feature.BYTES, Feature.ROADS, Feature.KEPT, Feature.LOOKS, Feature.POOL, Feature.HEAD_LIMITS)
         self.lacks.update(dict.fromkeys(bytes_too, bytes_only))
 
     def options(self, servers: Servers, *, cut: CutSizes, roads: Roads) -> tuple[Mapping[str, Any], Opened]:

@@ -46,6 +46,12 @@ def closing_after(seconds: float, kind: FailureKind = FailureKind.EOF) -> Edit:
     return edit
 
 
+def speaking_after(seconds: float, text: str) -> Edit:
+    """The server keeps the connection, and says this unasked when it has been idle for so long; then it closes."""
+    data = text.replace("\n", "\r\n").encode("latin-1")
+    return lambda schedule: (*keeping(schedule), Garbage(at=schedule[-1].at + seconds, data=data))
+
+
 def on_the_wire(text: str) -> Edit:
     """This head, whatever it says, before the honest body, whose length stands for ``{}``; then it closes."""
 

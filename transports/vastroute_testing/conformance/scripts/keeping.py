@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from vastroute import PoolLimits, RetryPolicy
+from vastroute import FailureKind, PoolLimits, RetryPolicy
 
 from ...faults import CloseBeforeHead, ResetBeforeHead
 from ...life import WorkerPlan
 from ..features import Feature, Law
 from ..verbs import AnyClient
 from ..world import World, engine_of
-from .edits import keeping, on_the_wire, with_headers
+from .edits import closing_after, keeping, on_the_wire, once, speaking_after, with_headers
 from .making import check, equal, failure, script, scripts_in
 
 _BROKEN = (CloseBeforeHead(served=False), ResetBeforeHead(served=False))
@@ -105,6 +105,29 @@ async def stale_work(world: World) -> None:
         got = await client.call("demo", "/echo", {"a": 1}, safe_to_repeat=True)
         equal(got.data, {"echo": {"a": 1}}, "the answer")
         equal(got.counts.possible_double_runs, 1, "runs that were perhaps doubled")
+
+
+@script(Law.CONNECTIONS, Feature.BYTES, Feature.KEPT, Feature.LOOKS, Feature.VIRTUAL_TIME)
+async def spoiled_while_idle(world: World) -> None:
+    """A kept connection that its peer has closed, or spoken on unasked, is not used again."""
+    edits = {
+        "it was closed": closing_after(5),
+        "it was reset": closing_after(5, FailureKind.RESET),
+        "a late 408": speaking_after(5, "HTTP/1.1 408 Request Timeout\ncontent-length: 0\n\n"),
+    }
+    for what, edit in edits.items():
+        async with world.client(engine_of(), engine_edit=once(edit)) as client:
+            await client.route("demo")
+            await world.sleep(4)
+            await client.route("demo")
+            equal(client.network.opened, 1, f"connections that were opened before {what}")
+        async with world.client(engine_of(), engine_edit=edit) as client:
+            await client.route("demo")
+            await world.sleep(6)
+            result = await client.route("demo")
+            counts = result.counts
+            equal((counts.repeats, counts.possible_double_loads), (0, 0), f"repeats and double loads after {what}")
+            equal(client.network.opened, 2, f"connections that were opened after {what}")
 
 
 @script(Law.BOUNDED, Feature.BYTES, Feature.KEPT, Feature.POOL, Feature.VIRTUAL_TIME)
