@@ -3,7 +3,8 @@
 Trio waits for a socket with a system call and a dozen objects each time, and where thousands wait, Python's garbage
 collector goes through these again and again. Here a client's sockets are entered once into an epoll of their own. One
 of the tasks that wait, the leader, waits for that epoll for all of them: it wakes the others as they are spoken to, and
-passes the lead on once its own stream is. A call that is alone leads, and nobody else has to run for it.
+passes the lead on once its own stream is. Whoever begins to wait when nobody else does waits as trio has it: that is
+cheaper for one.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class EpollPoller(Poller):
         self._epoll: select.epoll | None = None
         """There is one while there are streams."""
         self._streams: dict[int, PolledStream] = {}
+        self._alone: PolledStream | None = None
+        """The stream that is waited for by itself, since there was no other when its reader came."""
         self._leader: PolledStream | None = None
         """The stream whose reader waits for all, or is about to."""
         self._parked: dict[PolledStream, Task] = {}
@@ -118,6 +121,9 @@ class EpollPoller(Poller):
     def hear(self, stream: PolledStream) -> Awaitable[Any]:
         """See `Poller`."""
         if self._leader is None:
+            if self._alone is None:
+                self._alone = stream
+                return self._hear_alone(stream)
             self._leader = stream
         if self._leader is stream:
             return self._lead()
@@ -127,7 +133,9 @@ class EpollPoller(Poller):
     def leave(self, stream: PolledStream) -> None:
         """See `Poller`."""
         stream.is_reading = False
-        if self._leader is stream:
+        if self._alone is stream:
+            self._alone = None
+        elif self._leader is stream:
             self._leader = None
             if self._parked:
                 # Whoever came last is likely to lead longest.
@@ -145,6 +153,8 @@ class EpollPoller(Poller):
             task = self._parked.pop(stream, None)
             if task is not None:
                 reschedule(task)
+            elif self._alone is stream:
+                notify_closing(stream.fileno())
             elif self._leader is stream and self._epoll is not None:
                 notify_closing(self._epoll)
         return stream.is_reading
