@@ -58,7 +58,7 @@ class Library(ABC):
         """A new event."""
 
     @abstractmethod
-    async def turn(self, *, alone: bool) -> None:
+    def turn(self, *, alone: bool) -> Awaitable[None]:
         """Let every other task that can go on do so first, unless there is none. Raises if the caller is cancelled."""
 
     @abstractmethod

@@ -50,12 +50,10 @@ class Trio(Library):
         """See `Library`."""
         return trio.Event()
 
-    async def turn(self, *, alone: bool) -> None:
+    def turn(self, *, alone: bool) -> Awaitable[None]:
         """See `Library`."""
-        if alone:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
+        check = trio.lowlevel.checkpoint_if_cancelled if alone else trio.lowlevel.checkpoint
+        return check()
 
     async def sleep_until(self, at: float) -> None:
         """See `Library`."""

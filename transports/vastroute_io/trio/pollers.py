@@ -12,10 +12,8 @@ from __future__ import annotations
 import select
 from abc import abstractmethod
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Any, final
 
-import trio
 from trio.lowlevel import Abort, Task, current_task, notify_closing, reschedule, wait_readable, wait_task_rescheduled
 
 from ..asynchronous.alarms import Alarms, WatchedStream
@@ -63,8 +61,12 @@ class Poller:
         self.wake(stream)
 
     def hear(self, stream: PolledStream) -> Awaitable[Any]:
-        """Until `stream` is heard, or the caller has to look whether it is and come again; then, always, `leave`."""
-        return self._hear_alone(stream)
+        """Until `stream` is heard, or the caller has to look whether it is and come again; then, always, `leave`.
+
+        Raises `trio.ClosedResourceError` if `wake` ends it.
+        """
+        stream.heard = True  # by the time that this is over
+        return wait_readable(stream.fileno())  # noqa: ASYNC105 - by the caller: no coroutine in between
 
     def leave(self, stream: PolledStream) -> None:
         """The caller of `hear` goes on, whatever came of it."""
@@ -79,11 +81,6 @@ class Poller:
             stream.heard = True
             notify_closing(stream.fileno())  # which is trio's one way to end somebody else's wait
         return stream.is_reading
-
-    async def _hear_alone(self, stream: PolledStream) -> None:
-        with suppress(trio.ClosedResourceError):
-            await wait_readable(stream.fileno())
-        stream.heard = True
 
 
 @final
@@ -123,12 +120,13 @@ class EpollPoller(Poller):
         if self._leader is None:
             if self._alone is None:
                 self._alone = stream
-                return self._hear_alone(stream)
+                stream.heard = True
+                return wait_readable(stream.fileno())  # noqa: ASYNC105 - as above
             self._leader = stream
         if self._leader is stream:
             return self._lead()
         self._parked[stream] = current_task()
-        return wait_task_rescheduled(stream.give_up)  # noqa: ASYNC105 - by the caller: no coroutine in between
+        return wait_task_rescheduled(stream.give_up)  # noqa: ASYNC105 - as above
 
     def leave(self, stream: PolledStream) -> None:
         """See `Poller`."""
@@ -162,10 +160,9 @@ class EpollPoller(Poller):
     async def _lead(self) -> None:
         epoll = self._epoll
         assert epoll is not None
-        with suppress(trio.ClosedResourceError):  # the leader itself was woken
-            await wait_readable(epoll)
+        await wait_readable(epoll)
         if epoll.closed:
-            return
+            return  # as the leader's stream was, at the same instant
         streams, parked = self._streams, self._parked
         for number, flags in epoll.poll(0, _AT_ONCE):
             stream = streams.get(number)

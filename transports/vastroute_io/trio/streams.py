@@ -49,8 +49,8 @@ async def connected(address: str, port: int) -> socket.socket:
 class SocketStream(PolledStream, trio.abc.Stream):
     """A connected socket as a `trio.abc.Stream`; an `ssl.SSLSocket` once TLS has begun.
 
-    `send_all` sends nothing if the caller is cancelled already, but gives no other task a turn where the socket takes
-    everything at once: the receive that follows does. A receive waits for the socket before it tries, since an answer
+    `send_all` is no checkpoint where the socket takes everything at once: the driver has one before it, and the receive
+    that follows is one. A receive waits for the socket before it tries, since an answer
     is hardly ever there when it is asked for. If its limit is over, both raise TimeoutError.
     """
 
@@ -80,7 +80,6 @@ class SocketStream(PolledStream, trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `trio.abc.SendStream`, and above."""
-        await checkpoint_if_cancelled()
         self._begin_to_send()
         try:
             while data:
@@ -124,6 +123,8 @@ class SocketStream(PolledStream, trio.abc.Stream):
                     try:
                         while not self.heard:
                             await self.poller.hear(self)
+                    except trio.ClosedResourceError:
+                        self.heard = True  # it was woken: the socket says what for
                     finally:
                         self.poller.leave(self)
                 try:
