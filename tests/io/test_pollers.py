@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -15,9 +18,11 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from vastroute_io.trio.library import Trio
-from vastroute_io.trio.pollers import EpollPoller, Poller, new_poller
+from vastroute_io.trio.pollers import EpollPoller, PolledStream, Poller, new_poller
 from vastroute_io.trio.streams import SocketStream
+from vastroute_testing import TestAuthority
 
+AUTHORITY = TestAuthority()
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 EACH_POLLER = pytest.mark.parametrize("poller_of", [Poller, pytest.param(EpollPoller, marks=needs_epoll)])
 MANY = 130
@@ -190,6 +195,76 @@ def test_who_was_to_wait_for_all_next_is_closed_before_it_does(poller_of: Callab
         first.close()
 
     trio.run(main)
+
+
+@EACH_POLLER
+def test_what_tls_leaves_in_the_socket_is_read_too(poller_of: Callable[[], Poller]) -> None:
+    async def main() -> None:
+        poller = poller_of()
+        readers = [Reader(poller) for _ in range(3)]
+        for reader in readers:
+            reader.there.setblocking(True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reader.stream.start_tls, AUTHORITY.client_context(), "localhost")
+                wrap = partial(AUTHORITY.server_context().wrap_socket, server_side=True)
+                reader.there = await trio.to_thread.run_sync(wrap, reader.there)
+        async with trio.open_nursery() as nursery:
+            for reader in readers:
+                nursery.start_soon(reader.run)
+            for size in (1, 3, 40):
+                await wait_all_tasks_blocked()
+                for reader in readers:
+                    for _ in range(size):
+                        reader.speak()  # each time in a record of its own
+                await wait_all_tasks_blocked()
+                assert [reader.got for reader in readers] == [reader.sent for reader in readers]
+            for reader in readers:
+                reader.speak()
+                reader.end()
+            await wait_all_tasks_blocked()
+            assert [(reader.got, reader.has_ended) for reader in readers] == [(reader.sent, True) for reader in readers]
+        for reader in readers:
+            reader.close()
+
+    trio.run(main)
+
+
+def test_a_stream_that_cannot_be_entered_is_closed() -> None:
+    class Full(Poller):
+        def add(self, stream: PolledStream) -> None:
+            raise OSError(errno.ENOSPC, "the user's limit of watches is reached")
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        with pytest.raises(OSError, match="limit of watches"):
+            SocketStream(here, Trio().alarms, Full())
+        assert here.fileno() < 0
+        there.close()
+
+    trio.run(main)
+
+
+def test_no_interrupt_comes_between() -> None:
+    protected: list[bool] = []
+
+    class Noting(Poller):
+        def hear(self, stream: PolledStream) -> Awaitable[Any]:
+            protected.append(trio.lowlevel.currently_ki_protected())
+            return super().hear(stream)
+
+        def drop(self, stream: PolledStream) -> None:
+            protected.append(trio.lowlevel.currently_ki_protected())
+            super().drop(stream)
+
+    async def main() -> None:
+        reader = Reader(Noting())
+        reader.speak()
+        assert await reader.stream.receive_some(100) == b"0,"
+        assert not trio.lowlevel.currently_ki_protected()
+        reader.close()
+
+    trio.run(main)
+    assert protected == [True, True]
 
 
 @EACH_POLLER

@@ -26,7 +26,7 @@ thousands at once it would be carried through the generations of the garbage col
 class PolledStream(WatchedStream):
     """A stream whose socket is waited for by a `Poller`."""
 
-    __slots__ = ("heard", "is_reading", "keeps_on", "poller")
+    __slots__ = ("asks_anew", "heard", "is_reading", "poller")
 
     def __init__(self, alarms: Alarms, poller: Poller) -> None:
         super().__init__(alarms)
@@ -34,9 +34,9 @@ class PolledStream(WatchedStream):
         """What waits for it."""
         self.heard: bool = False
         """Whether there may be something to read, so that the socket is tried before it is waited for."""
-        self.keeps_on: bool = False
-        """Whether the socket tells that there is nothing more only when it is tried: the end of what the peer sends is
-        announced once, and TLS reads ahead."""
+        self.asks_anew: bool = False
+        """Whether something that was announced before may have been left in the socket: TLS reads record by record, and
+        the end of what the peer sends comes with the last of it."""
         self.is_reading: bool = False
         """Whether a task waits for it, or was woken and has not gone on yet."""
 
@@ -103,8 +103,7 @@ class EpollPoller(Poller):
         if self._epoll is None:
             self._epoll = select.epoll()
         number = stream.fileno()
-        # With every arrival, and no more than once: so it need not be entered again for each wait.
-        self._epoll.register(number, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        self._epoll.register(number, _arrivals())
         self._streams[number] = stream
 
     def drop(self, stream: PolledStream) -> None:
@@ -123,6 +122,8 @@ class EpollPoller(Poller):
                 stream.heard = True
                 return wait_readable(stream.fileno())  # noqa: ASYNC105 - as above
             self._leader = stream
+        if stream.asks_anew and self._epoll is not None:
+            self._epoll.modify(stream.fileno(), _arrivals())  # which tells what is there now, too
         if self._leader is stream:
             return self._lead()
         self._parked[stream] = current_task()
@@ -170,10 +171,15 @@ class EpollPoller(Poller):
                 continue  # it was closed, but a forked child has a copy of its socket
             stream.heard = True
             if flags != select.EPOLLIN:
-                stream.keeps_on = True
+                stream.asks_anew = True
             task = parked.pop(stream, None)
             if task is not None:
                 reschedule(task)
+
+
+def _arrivals() -> int:
+    """Every arrival, told once: so a socket need not be entered again for each wait."""
+    return select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
 def new_poller() -> Poller:

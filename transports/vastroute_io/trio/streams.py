@@ -15,6 +15,7 @@ from trio.lowlevel import (
     cancel_shielded_checkpoint,
     checkpoint,
     checkpoint_if_cancelled,
+    enable_ki_protection,
     notify_closing,
     wait_readable,
     wait_writable,
@@ -54,7 +55,7 @@ class SocketStream(PolledStream, trio.abc.Stream):
     is hardly ever there when it is asked for. If its limit is over, both raise TimeoutError.
     """
 
-    __slots__ = ("_is_late", "_is_sending", "_socket")
+    __slots__ = ("_is_late", "_is_sending", "_pending", "_socket")
 
     def __init__(self, open_socket: socket.socket, alarms: Alarms, poller: Poller) -> None:
         super().__init__(alarms, poller)
@@ -62,7 +63,13 @@ class SocketStream(PolledStream, trio.abc.Stream):
         self._socket = open_socket
         self._is_late = False
         self._is_sending = False
-        poller.add(self)
+        self._pending: Callable[[], int] | None = None
+        """How many bytes TLS has read ahead, of which the socket says nothing."""
+        try:
+            poller.add(self)
+        except OSError:
+            open_socket.close()
+            raise
 
     def fileno(self) -> int:
         """See `PolledStream`."""
@@ -71,7 +78,7 @@ class SocketStream(PolledStream, trio.abc.Stream):
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """See `WatchedStream`."""
         secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-        self._socket, self.keeps_on = secured, True
+        self._socket, self._pending, self.asks_anew = secured, secured.pending, True
         while True:
             try:
                 return secured.do_handshake()
@@ -104,6 +111,7 @@ class SocketStream(PolledStream, trio.abc.Stream):
         finally:
             self._is_sending = False
 
+    @enable_ki_protection  # an interrupt waits until nobody else would be forgotten for it
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`, and above."""
         most = MOST if max_bytes is None else max_bytes
@@ -140,7 +148,8 @@ class SocketStream(PolledStream, trio.abc.Stream):
         except (OSError, trio.ClosedResourceError) as error:
             raise self._failure(error) from error
         self._is_late = False
-        self.heard = self.keeps_on or not 0 < len(data) < most
+        # With less than was wanted, the socket is at its end for now; TLS alone may hold more, which it has read ahead.
+        self.heard = not 0 < len(data) < most or (self._pending is not None and self._pending() > 0)
         if not has_waited:
             await cancel_shielded_checkpoint()
         return data
@@ -166,6 +175,7 @@ class SocketStream(PolledStream, trio.abc.Stream):
         if not self.poller.wake(self):
             self.abort()
 
+    @enable_ki_protection
     def abort(self) -> None:
         """Close it by force, at once: whoever waits for it gets a `trio.ClosedResourceError`. May be called twice."""
         self._unwatch()
