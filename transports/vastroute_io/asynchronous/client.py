@@ -68,11 +68,13 @@ class AsyncClient:
         key = settings.key_for(endpoint)
         call = settings.route_call(endpoint, options, deadline=deadline)
         try:
-            return await Drive(self._links, call, clock).run()
+            await Drive(self._links, call, clock).go_on()
+            return call.result()
         except KeyRefused as refused:
             await self._find_key(endpoint, key, refused, deadline)
         call = settings.route_call(endpoint, options, deadline=deadline)
-        return await Drive(self._links, call, clock).run()
+        await Drive(self._links, call, clock).go_on()
+        return call.result()
 
     async def call(
         self, endpoint: str, route: str, payload: Mapping[str, Any] | bytes, **options: Unpack[CallOptions]
@@ -150,7 +152,8 @@ class AsyncClient:
 
     async def run(self, machine: Machine[T]) -> T:
         """Drive any machine of the core to its end: the result, or its error raised."""
-        return await Drive(self._links, machine).run()
+        await Drive(self._links, machine).go_on()
+        return machine.result()
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use follow when their calls end."""
@@ -171,11 +174,15 @@ class AsyncClient:
         make = self._settings.calls(endpoint, work, options, now=now, deadline=deadline)
         await self._prepare(deadline)
         key = self._settings.key_for(endpoint)
+        call = make()
         try:
-            return await Drive(self._links, make(), clock).run()
+            await Drive(self._links, call, clock).go_on()
+            return call.result()
         except KeyRefused as refused:
             await self._find_key(endpoint, key, refused, deadline)
-        return await Drive(self._links, make(), clock).run()
+        call = make()
+        await Drive(self._links, call, clock).go_on()
+        return call.result()
 
     async def _prepare(self, deadline: float) -> None:
         """Fetch what a call needs before it asks for a worker, so that none is granted for nothing."""

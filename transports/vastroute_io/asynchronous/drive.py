@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Generic, TypeVar, final
+from typing import Any, final
 
 from vastroute import Machine, Receive, Send, Use, WaitUntil
 
@@ -12,16 +12,14 @@ from ..links import MOST, OVER, has_sent
 from ..settings import Watch
 from .links import AsyncLink, AsyncLinks
 
-T = TypeVar("T")
-
 
 @final
-class Drive(Generic[T]):
+class Drive:
     """One machine on its way: the connection that it has in use, and what its observer has been told."""
 
     __slots__ = ("_clock", "_link", "_links", "_machine", "_now", "_watch")
 
-    def __init__(self, links: AsyncLinks, machine: Machine[T], clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, links: AsyncLinks, machine: Machine[Any], clock: Callable[[], float] | None = None) -> None:
         settings = links.settings
         self._links = links
         self._machine = settings.recorded(machine)
@@ -31,23 +29,50 @@ class Drive(Generic[T]):
         self._link: AsyncLink | None = None
         self._watch = Watch.of(settings, machine)
 
-    async def run(self) -> T:
-        """To the end: the result, or its error raised."""
+    async def go_on(self, *, once: bool = False) -> bool:
+        """Do what the machine asks for until it is over; with `once`, the next thing alone. False if it was over.
+
+        It waits, or has a request answered, or more of an answer: what came of it is told to the machine. Whatever else
+        is raised meanwhile `end`s it.
+        """
         try:
             action = self._next(self._clock())
             while action is not None:
-                action = await self._do(action)
+                machine, link = self._machine, self._link
+                if isinstance(action, WaitUntil):
+                    await self._links.library.sleep_until(action.at)
+                    now = self._clock()
+                else:
+                    try:
+                        if type(action) is Send:
+                            link = self._link = await self._connection(action)
+                        assert link is not None
+                        stream, http = link.stream, link.http
+                        stream.limit(action.deadline)
+                        if type(action) is Send:
+                            await stream.send_all(http.send(action.request, limit_body=False))
+                        while True:
+                            events = http.receive(await stream.receive_some(MOST))
+                            now = self._clock()
+                            until = machine.feed(events, now=now, reused=link.used)
+                            if until is None:
+                                break
+                            stream.limit(until)
+                    except self._links.library.failures as error:
+                        now = self._clock()
+                        machine.failed(error, sent=link is not None, reused=link is not None and link.used, now=now)
+                action = self._next(now)
+                if type(action) is not Receive:
+                    if closing := self._put_back(now):
+                        await self._links.close(closing)
+                elif link is not None:
+                    link.stream.until = inf  # there is no limit while nobody waits for more
+                if once:
+                    return True
+            return False
         except BaseException:
             await self.end()
             raise
-        return self._machine.result()
-
-    async def step(self) -> bool:
-        """Do what the machine asks for next. False once it is over."""
-        action = self._next(self._clock())
-        if action is not None:
-            await self._do(action)
-        return action is not None
 
     async def end(self) -> None:
         """Nothing more will be done, whether it is over or not."""
@@ -66,48 +91,17 @@ class Drive(Generic[T]):
             self._watch.tell()
         return None if isinstance(action, OVER) else action
 
-    async def _do(self, action: Send | Receive | WaitUntil) -> Send | Receive | WaitUntil | None:
-        """Wait, or have a request answered, or more of an answer: what came of it is told to the machine.
-
-        Then there is something else to do, as `_next` says.
-        """
-        machine, links, link = self._machine, self._links, self._link
-        if isinstance(action, WaitUntil):
-            await links.library.sleep_until(action.at)
-            return self._next(self._clock())
-        try:
-            if type(action) is Send:
-                decision = links.decide(action, now=self._now)
-                if isinstance(decision, Use):
-                    self._link = decision.connection
-                    # Who was woken together sends together: so the system, and perhaps the peer, is woken once.
-                    await links.library.turn(alone=links.pool.in_use < 2)
-                    self._link = None
-                    decision = links.look(decision, now=self._now)
-                link = decision.connection if isinstance(decision, Use) else await links.follow(decision, action)
-                self._link = link
-            assert link is not None
-            stream, http = link.stream, link.http
-            stream.limit(action.deadline)
-            if type(action) is Send:
-                await stream.send_all(http.send(action.request, limit_body=False))
-            while True:
-                events = http.receive(await stream.receive_some(MOST))
-                now = self._clock()
-                until = machine.feed(events, now=now, reused=link.used)
-                if until is None:
-                    break
-                stream.limit(until)
-        except links.library.failures as error:
-            now = self._clock()
-            machine.failed(error, sent=link is not None, reused=link is not None and link.used, now=now)
-        following = self._next(now)
-        if type(following) is not Receive:
-            if closing := self._put_back(now):
-                await links.close(closing)
-        elif link is not None:
-            link.stream.until = inf  # there is no limit while nobody waits for more
-        return following
+    async def _connection(self, send: Send) -> AsyncLink:
+        """One for `send`: a kept one, once the others had a turn, or a new one."""
+        links = self._links
+        decision = links.decide(send, now=self._now)
+        if isinstance(decision, Use):
+            # Who was woken together sends together: so the system, and perhaps the peer, is woken once.
+            self._link = decision.connection  # which is held meanwhile
+            await links.library.turn(alone=links.pool.in_use < 2)
+            self._link = None
+            decision = links.look(decision, now=self._now)
+        return decision.connection if isinstance(decision, Use) else await links.follow(decision, send)
 
     def _put_back(self, now: float) -> list[AsyncLink]:
         """The connection that was in use goes back, if there was one: close what this returns."""

@@ -59,7 +59,8 @@ class AsyncSession(SessionView):
         call = self._begin(route, payload, options, stream=False)
         number = self.life.request_sent()
         try:
-            return await Drive(self._links, call).run()
+            await Drive(self._links, call).go_on()
+            return call.result()
         finally:
             report(self.life, number, call, now=self._library.now())
 
@@ -84,7 +85,8 @@ class AsyncSession(SessionView):
         now = self._library.now()
         deadline = self._settings.within(timeout, now=now)
         lookup = self._settings.session_health(self.handle, now=now, deadline=deadline)
-        alive = await Drive(self._links, lookup).run()
+        await Drive(self._links, lookup).go_on()
+        alive = lookup.result()
         if not alive:
             self.life.gone(now=self._library.now())
         return alive
@@ -99,7 +101,8 @@ class AsyncSession(SessionView):
         deadline = self._settings.within(timeout, now=now)
         lookup = self._settings.session_get(self.handle, now=now, utc=time.time(), deadline=deadline)
         try:
-            info = await Drive(self._links, lookup).run()
+            await Drive(self._links, lookup).go_on()
+            info = lookup.result()
         except SessionGone:
             self.life.gone(now=self._library.now())
             raise
@@ -109,7 +112,8 @@ class AsyncSession(SessionView):
     async def end(self) -> SessionEnded:
         """End the session now. The worker closes the connections of its requests in flight."""
         lookup = self._settings.session_end(self.handle, now=self._library.now(), seconds=END_SECONDS)
-        answer = await Drive(self._links, lookup).run()
+        await Drive(self._links, lookup).go_on()
+        answer = lookup.result()
         self.life.ended(answer, now=self._library.now())
         return answer
 

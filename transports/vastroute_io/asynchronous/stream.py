@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, final
 
-from vastroute import Answer, Call, StreamEvent
+from vastroute import Call, StreamEvent
 
 from ..views import StreamView
 from .drive import Drive
@@ -27,20 +27,16 @@ class AsyncStream(StreamView):
     def __init__(self, links: AsyncLinks, begin: Callable[[AsyncStream], Awaitable[None]]) -> None:
         self._links = links
         self._begin = begin
-        self._drive: Drive[Answer] | None = None
+        self._drive: Drive | None = None
 
     async def start(self, call: Call) -> None:
         """Drive `call` until the head of its stream is here. For clients."""
         self._call = call
         self._drive = Drive(self._links, call)
-        try:
-            while call.stream_head is None and await self._drive.step():
-                pass
-            if call.stream_head is None:
-                call.result()
-        except BaseException:
-            await self._drive.end()
-            raise
+        while call.stream_head is None and await self._drive.go_on(once=True):
+            pass
+        if call.stream_head is None:
+            call.result()
 
     def __aiter__(self) -> Self:
         return self
@@ -49,7 +45,7 @@ class AsyncStream(StreamView):
         call, drive = self._begun, self._drive
         assert drive is not None
         while (event := call.next_event(now=self._links.library.now())) is None:
-            if not await drive.step():
+            if not await drive.go_on(once=True):
                 call.result()
                 raise StopAsyncIteration
         return event
