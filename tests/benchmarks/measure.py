@@ -28,7 +28,6 @@ from benchmarks.place import CLIENT_CORE, MEBIBYTE, Place, events, raise_file_li
 
 CLIENTS = {
     "vastroute, trio": ("trio", "ours", "on_trio"),
-    "vastroute, trio; collecting seldom": ("trio", "ours", "on_trio_collecting_seldom"),
     "vastroute, asyncio": ("asyncio", "ours", "on_asyncio"),
     "vastroute, blocking": ("blocking", "ours", "blocking"),
     "official vastai": ("asyncio", "peers", "official"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -41,18 +40,6 @@ async def on_trio(setup: Setup) -> AsyncIterator[AsyncVerbs]:
 
     async with Client(**_options(setup)) as client:
         yield await _verbs(client, setup)
-
-
-@asynccontextmanager
-async def on_trio_collecting_seldom(setup: Setup) -> AsyncIterator[AsyncVerbs]:
-    """The same in a program that has Python look for garbage less often, as one with thousands of tasks may well."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000)
-    try:
-        async with on_trio(setup) as verbs:
-            yield verbs
-    finally:
-        gc.set_threshold(*before)
 
 
 @asynccontextmanager

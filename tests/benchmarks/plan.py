@@ -6,7 +6,6 @@ from enum import Enum
 from math import inf
 from typing import Any, NamedTuple
 
-OURS_TRIO_SELDOM = "vastroute, trio; collecting seldom"
 OURS_TRIO, OURS_ASYNCIO, OURS_BLOCKING = "vastroute, trio", "vastroute, asyncio", "vastroute, blocking"
 OFFICIAL = "official vastai"
 FLOOR_TRIO, FLOOR_ASYNCIO, FLOOR_BLOCKING = "floor: trio", "floor: asyncio", "floor: blocking"
@@ -50,7 +49,6 @@ ROWS = (
     _rate("route", "route", 100, 900, Often.SOME, "httpx, asyncio", "httpx, trio"),
     _rate("route", "route", 500, 4000, Often.SOME, OFFICIAL, OURS_TRIO, OURS_ASYNCIO, RUST, "aiohttp", FLOOR_TRIO),
     _rate("route", "route", 5000, 15000, Often.SOME, OFFICIAL, OURS_TRIO, OURS_ASYNCIO, RUST, FLOOR_TRIO),
-    _rate("route", "route", 5000, 15000, Often.SOME, OURS_TRIO_SELDOM),
     _rate("call", "call", 100, 2000, Often.ALWAYS, OFFICIAL, OURS_TRIO, OURS_ASYNCIO, RUST, "aiohttp", FLOOR_TRIO),
     _rate("call", "call", 100, 2000, Often.SOME, "bare h11, trio", FLOOR_ASYNCIO),
     _rate("call", "call", 100, 1000, Often.ONCE, "httpx, trio"),
