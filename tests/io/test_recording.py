@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import vastroute_io.blocking
@@ -483,6 +483,11 @@ def events_in(media: str, data: bytes) -> list[Mapping[str, Any]]:
     sizes=st.lists(st.integers(0, 9), max_size=20),
     streamed=st.booleans(),
 )
+@example(media_and_data=("application/jsonl", b"\xef\xbb\xbf\n"), rest=b"", sizes=[], streamed=False)
+@example(media_and_data=("application/jsonl", b"\xef\xbb\xbf1\n\xef\xbb\xbf\n"), rest=b"", sizes=[1], streamed=True)
+@example(media_and_data=("text/event-stream", b"\xef\xbb\xbf\n"), rest=b"", sizes=[], streamed=True)
+@example(media_and_data=("text/event-stream", b"\xef\xbb\xbfdata: [DONE]\n\n"), rest=b"", sizes=[2], streamed=True)
+@example(media_and_data=("text/event-stream", b"\n\xef\xbb\xbfdata: 1\n\n"), rest=b"", sizes=[], streamed=True)
 def test_a_stream_has_the_same_events_again(
     media_and_data: tuple[str, bytes], rest: bytes, sizes: list[int], streamed: bool
 ) -> None:

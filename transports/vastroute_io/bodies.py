@@ -15,7 +15,8 @@ from vastroute import EventStream, JsonLines, RawChunks, stream_decoder
 
 Form: TypeAlias = dict[str, Any]
 """How a body stands in a recording: see `Body.form`."""
-_FIELDS = re.compile(r"\ufeff?(?:data|event|id|retry)(?:: ?|\Z)")
+_FIELDS = re.compile(r"(?:data|event|id|retry)(?:: ?|\Z)")
+_BOM = b"\xef\xbb\xbf"
 _EVENT_LINE = re.compile(rb"(\r\n|\n|\r(?=.))", re.DOTALL)
 _JSON_LINE = re.compile(rb"(\n)")
 _EVENT_NAMES = frozenset({"completion", "delta", "done", "end", "error", "message", "ping", "token"})
@@ -100,14 +101,18 @@ class Body:
 
     def _line(self, line: bytes, end: str) -> list[Any]:
         """A line as the part of it that is kept, the kind and the length in bytes of the rest, and its end."""
-        prefix = ""
+        # At the very beginning a byte-order mark is no part of the line.
+        bom = _BOM if not self._lines and line.startswith(_BOM) else b""
+        line = line.removeprefix(bom)
+        field = ""
         if self._is_events:
             match = _FIELDS.match(line[:16].decode("utf-8", "replace"))
-            prefix = match[0] if match is not None else ""
-        value = line[len(prefix.encode()) :]
+            field = match[0] if match is not None else ""
+        prefix = bom.decode() + field
+        value = line[len(field) :]
         if value == b"[DONE]":
             return [prefix + "[DONE]", "", 0, end]
-        name, text = prefix.strip(": \ufeff"), value.decode("utf-8", "replace")
+        name, text = field.strip(": "), value.decode("utf-8", "replace")
         if (name == "event" and text in _EVENT_NAMES) or (name == "retry" and re.fullmatch("[0-9]{1,9}", text)):
             return [prefix + text, "", 0, end]
         is_json = name == "data" or not self._is_events
