@@ -51,8 +51,8 @@ class SocketStream(PolledStream, trio.abc.Stream):
     """A connected socket as a `trio.abc.Stream`; an `ssl.SSLSocket` once TLS has begun.
 
     `send_all` is no checkpoint where the socket takes everything at once: the driver has one before it, and the receive
-    that follows is one. A receive waits for the socket before it tries, since an answer
-    is hardly ever there when it is asked for. If its limit is over, both raise TimeoutError.
+    that follows is one. A receive waits for the socket before it tries, since an answer is hardly ever there when it is
+    asked for. If its limit is over, both raise TimeoutError.
     """
 
     __slots__ = ("_is_late", "_is_sending", "_pending", "_socket")
