@@ -202,6 +202,23 @@ async def test_the_callers_pauses_count_for_the_whole_call(world: World) -> None
         assert world.now() == BEGIN + 60
 
 
+async def test_a_wait_for_an_event_may_be_cancelled_and_taken_up_again(tasks: World) -> None:
+    got: list[str] = []
+    async with tasks.client(engine_of()) as client, client.stream("demo", "/stream", {"count": 3}) as events:
+
+        async def take() -> None:
+            got.append(text_of(await anext(events)))
+
+        cancelled = 0
+        while len(got) < len(EVENTS):
+            if await tasks.cancelled_at(1, take):
+                cancelled += 1
+                await take()
+        assert cancelled >= 3
+        assert events.finished
+    assert got == EVENTS
+
+
 async def test_entering_waits_for_the_head_and_for_no_event(world: World) -> None:
     engine = engine_of()
 

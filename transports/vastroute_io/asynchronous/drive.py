@@ -33,7 +33,8 @@ class Drive:
         """Do what the machine asks for until it is over; with `once`, the next thing alone. False if it was over.
 
         It waits, or has a request answered, or more of an answer: what came of it is told to the machine. Whatever else
-        is raised meanwhile `end`s it.
+        is raised meanwhile, a cancellation above all, `end`s it; with `once` that is left to the caller: who stops
+        waiting for an event may come again.
         """
         try:
             action = self._next(self._clock())
@@ -71,7 +72,8 @@ class Drive:
                     return True
             return False
         except BaseException:
-            await self.end()
+            if not once:
+                await self.end()
             raise
 
     async def end(self) -> None:

@@ -33,10 +33,14 @@ class AsyncStream(StreamView):
         """Drive `call` until the head of its stream is here. For clients."""
         self._call = call
         self._drive = Drive(self._links, call)
-        while call.stream_head is None and await self._drive.go_on(once=True):
-            pass
-        if call.stream_head is None:
-            call.result()
+        try:
+            while call.stream_head is None and await self._drive.go_on(once=True):
+                pass
+            if call.stream_head is None:
+                call.result()
+        except BaseException:
+            await self._drive.end()
+            raise
 
     def __aiter__(self) -> Self:
         return self
