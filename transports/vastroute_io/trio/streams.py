@@ -78,7 +78,8 @@ class SocketStream(PolledStream, trio.abc.Stream):
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """See `WatchedStream`."""
         secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-        self._socket, self._pending, self.asks_anew = secured, secured.pending, True
+        self._socket, self._pending = secured, secured.pending
+        self.asks_anew: bool = True
         while True:
             try:
                 return secured.do_handshake()
@@ -132,7 +133,7 @@ class SocketStream(PolledStream, trio.abc.Stream):
                         while not self.heard:
                             await self.poller.hear(self)
                     except trio.ClosedResourceError:
-                        self.heard = True  # it was woken: the socket says what for
+                        self.heard: bool = True  # it was woken: the socket says what for
                     finally:
                         self.poller.leave(self)
                 try:
